@@ -1,0 +1,1 @@
+"""Speaks Dramatiq: the stage actors."""

@@ -1,0 +1,1 @@
+"""RabbitMQ for Dramatiq: the broker class, its consumer, its middleware."""

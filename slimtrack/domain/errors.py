@@ -1,0 +1,40 @@
+"""What can go wrong, in the words of the domain."""
+
+from uuid import UUID
+
+
+class SlimTrackError(Exception):
+    """Base of every error that SlimTrack raises on purpose."""
+
+
+class OrderNotFoundError(SlimTrackError):
+    """There is no order with this id."""
+
+    def __init__(self, order_id: UUID) -> None:
+        super().__init__(f"There is no order {order_id}.")
+        self.order_id = order_id
+
+
+class ReferenceTakenError(SlimTrackError):
+    """Another order already has this reference."""
+
+    def __init__(self, *, reference: str, order_id: UUID) -> None:
+        super().__init__(f"The reference {reference!r} belongs to order {order_id}.")
+        self.reference = reference
+        self.order_id = order_id
+
+
+class SettingsError(SlimTrackError):
+    """The environment does not hold a usable configuration; ``faults`` has a line for each."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = faults
+
+
+class UnavailableError(SlimTrackError):
+    """A server that is needed now does not answer; trying again later may succeed."""
+
+
+class StackError(SlimTrackError):
+    """The local stack cannot be started or is not as it should be."""

@@ -1,0 +1,105 @@
+"""Orders, their statuses and the moves between them."""
+
+import os
+import time
+from collections.abc import Mapping
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+
+
+class Status(StrEnum):
+    """Where an order is."""
+
+    RECEIVED = "received"
+    PROCESSING = "processing"
+    IN_TRANSIT = "in_transit"
+    OUT_FOR_DELIVERY = "out_for_delivery"
+    DELIVERED = "delivered"
+    DELIVERY_FAILED = "delivery_failed"
+    CANCELLED = "cancelled"
+    RETURNED = "returned"
+    LOST = "lost"
+
+
+#: Every allowed move. A status that allows no move is final.
+TRANSITIONS: Final[Mapping[Status, frozenset[Status]]] = {
+    Status.RECEIVED: frozenset({Status.PROCESSING, Status.CANCELLED}),
+    Status.PROCESSING: frozenset({Status.IN_TRANSIT, Status.CANCELLED}),
+    Status.IN_TRANSIT: frozenset({Status.OUT_FOR_DELIVERY, Status.LOST}),
+    Status.OUT_FOR_DELIVERY: frozenset({Status.DELIVERED, Status.DELIVERY_FAILED, Status.LOST}),
+    Status.DELIVERY_FAILED: frozenset({Status.OUT_FOR_DELIVERY, Status.RETURNED, Status.LOST}),
+    Status.DELIVERED: frozenset(),
+    Status.CANCELLED: frozenset(),
+    Status.RETURNED: frozenset(),
+    Status.LOST: frozenset(),
+}
+
+#: Statuses from which an order never moves again.
+FINAL: Final = frozenset(status for status, allowed in TRANSITIONS.items() if not allowed)
+
+
+def sources_of(status: Status) -> tuple[Status, ...]:
+    """Return the statuses from which an order may move to ``status``."""
+    return tuple(source for source, allowed in TRANSITIONS.items() if status in allowed)
+
+
+#: Limits of what a caller may store with an order (characters, characters, bytes of JSON).
+MAX_DESCRIPTION: Final = 500
+MAX_REFERENCE: Final = 100
+MAX_METADATA_BYTES: Final = 4096
+
+
+class NewOrder(msgspec.Struct, frozen=True, kw_only=True):
+    """An order as its caller describes it, with the id it will have.
+
+    The id is chosen before the order is stored, so a command whose outcome is unknown can be sent
+    again without making a second order.
+    """
+
+    id: UUID
+    description: str
+    reference: str | None = None
+    metadata: dict[str, Any] = {}
+    correlation_id: str | None = None
+
+
+class Order(msgspec.Struct, frozen=True):
+    """One customer's request for delivery, as it stands now; field order is that of the queries."""
+
+    id: UUID
+    reference: str | None
+    description: str
+    metadata: dict[str, Any]
+    status: Status
+    version: int
+    created_at: datetime
+    updated_at: datetime
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the order will never move again."""
+        return self.status in FINAL
+
+
+class OrderPage(msgspec.Struct, frozen=True):
+    """One page of a list of orders, newest first, and how many orders there are in all."""
+
+    orders: list[Order]
+    page: int
+    page_size: int
+    total: int
+
+
+def new_order_id() -> UUID:
+    """Return a UUIDv7: 48 bits of Unix milliseconds, then 74 random bits (RFC 9562, 5.7).
+
+    Ids made later sort later (to the millisecond), so new orders touch the same index pages.
+    """
+    value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10))
+    value = value & ~(0xF << 76) | 0x7 << 76
+    value = value & ~(0x3 << 62) | 0x2 << 62
+    return UUID(int=value)

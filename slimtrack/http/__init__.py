@@ -1,0 +1,1 @@
+"""Speaks Falcon: the REST API."""

@@ -1,0 +1,1 @@
+"""Publishes outbox rows and makes lost ones due again."""

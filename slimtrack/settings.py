@@ -1,0 +1,164 @@
+"""The configuration of every process: one frozen object, read from the environment once."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from slimtrack.domain.errors import SettingsError
+from slimtrack.domain.order import Status
+
+#: The stages of the simulated flow, in the order in which an order passes them.
+STAGES: Final = (
+    Status.PROCESSING,
+    Status.IN_TRANSIT,
+    Status.OUT_FOR_DELIVERY,
+    Status.DELIVERED,
+)
+
+
+def _url(*schemes: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        parts = urlsplit(text)
+        if parts.scheme not in schemes or not parts.hostname:
+            raise ValueError(f"must be a URL like {schemes[0]}://user:password@host:port/name")
+        return text
+
+    return read
+
+
+def _integer(least: int, most: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if not (text.isascii() and text.isdecimal() and least <= int(text) <= most):
+            raise ValueError(f"must be a whole number from {least} to {most}")
+        return int(text)
+
+    return read
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= 31_536_000:
+        raise ValueError("must be a number of seconds from 0 to 31536000")
+    return seconds
+
+
+def _delays(text: str) -> Mapping[Status, float]:
+    parts = text.split(",")
+    try:
+        delays = [_seconds(part.strip()) for part in parts]
+    except ValueError:
+        delays = []
+    if len(delays) == 1:
+        delays *= len(STAGES)
+    if len(delays) != len(STAGES):
+        names = ", ".join(STAGES)
+        raise ValueError(f"must be one number of seconds, or one each for {names}, as in 3,5,5,6")
+    return dict(zip(STAGES, delays, strict=True))
+
+
+def _choice(*choices: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in choices:
+            raise ValueError(f"must be one of {', '.join(choices)}")
+        return text
+
+    return read
+
+
+def _bind(text: str) -> str:
+    host, _, port = text.rpartition(":")
+    if not host or not (port.isascii() and port.isdecimal() and 0 < int(port) < 65536):
+        raise ValueError("must be HOST:PORT, as in 127.0.0.1:8080")
+    return text
+
+
+def _setting(name: str, read: Callable[[str], Any], default: str, what: str) -> Any:
+    """Declare a setting: environment variable, its reader, its default as text, what it is."""
+    return field(metadata={"name": name, "read": read, "default": default, "what": what})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the environment configures; see the README's table for the meaning of each."""
+
+    database_url: str = _setting(
+        "DATABASE_URL", _url("postgresql", "postgres"), "", "PostgreSQL, the truth"
+    )
+    amqp_url: str = _setting("AMQP_URL", _url("amqp", "amqps"), "", "RabbitMQ, the conduit")
+    redis_url: str = _setting("REDIS_URL", _url("redis", "rediss"), "", "Redis, the cache")
+    api_bind: str = _setting(
+        "SLIMTRACK_API_BIND", _bind, "127.0.0.1:8080", "address the API listens on"
+    )
+    api_workers: int = _setting(
+        "SLIMTRACK_API_WORKERS", _integer(1, 64), "2", "gunicorn worker processes"
+    )
+    api_threads: int = _setting(
+        "SLIMTRACK_API_THREADS", _integer(1, 256), "8", "threads of each gunicorn worker"
+    )
+    worker_processes: int = _setting(
+        "SLIMTRACK_WORKER_PROCESSES", _integer(1, 64), "1", "processes of each worker group"
+    )
+    worker_threads: int = _setting(
+        "SLIMTRACK_WORKER_THREADS", _integer(1, 64), "2", "threads of each worker process"
+    )
+    stage_delays: Mapping[Status, float] = _setting(
+        "SLIMTRACK_STAGE_DELAYS", _delays, "3,5,5,6", "seconds until each stage is due"
+    )
+    set_size: int = _setting(
+        "SLIMTRACK_SET_SIZE", _integer(1, 1000), "100", "outbox rows in one message, at most"
+    )
+    stage_bound: int = _setting(
+        "SLIMTRACK_STAGE_BOUND",
+        _integer(1, 100_000),
+        "2000",
+        "published, unfinished outbox rows per stage, at most",
+    )
+    max_retries: int = _setting(
+        "SLIMTRACK_MAX_RETRIES", _integer(0, 1000), "4", "retries before a row is a dead letter"
+    )
+    min_backoff: float = _setting(
+        "SLIMTRACK_MIN_BACKOFF", _seconds, "1", "seconds before the first retry"
+    )
+    max_backoff: float = _setting(
+        "SLIMTRACK_MAX_BACKOFF", _seconds, "300", "seconds between two retries, at most"
+    )
+    log_format: str = _setting(
+        "SLIMTRACK_LOG_FORMAT",
+        _choice("auto", "json", "console"),
+        "auto",
+        "json, console, or console on a terminal and json elsewhere",
+    )
+    log_level: str = _setting(
+        "SLIMTRACK_LOG_LEVEL",
+        _choice("debug", "info", "warning", "error"),
+        "info",
+        "least severe level that is logged",
+    )
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
+        """Read every setting; an empty variable counts as not set.
+
+        Raises:
+            SettingsError: one or more are missing or wrong; all of them are named, no value is.
+        """
+        values: dict[str, Any] = {}
+        faults: list[str] = []
+        for each in fields(cls):
+            name, default = each.metadata["name"], each.metadata["default"]
+            text = environment.get(name) or default
+            if not text:
+                faults.append(f"{name} is not set: {each.metadata['what']}.")
+                continue
+            try:
+                values[each.name] = each.metadata["read"](text)
+            except ValueError as error:
+                faults.append(f"{name} {error}.")
+        if faults:
+            raise SettingsError(faults)
+        return cls(**values)

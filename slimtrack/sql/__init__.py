@@ -1,0 +1,1 @@
+"""Every statement of PostgreSQL: migrations, queries and the functions that run them."""

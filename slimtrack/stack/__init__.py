@@ -1,0 +1,1 @@
+"""The local orchestrator behind ``slimtrack up``: servers and processes on one machine."""
