@@ -3,19 +3,11 @@
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Final
+from typing import Any
 from urllib.parse import urlsplit
 
 from slimtrack.domain.errors import SettingsError
-from slimtrack.domain.order import Status
-
-#: The stages of the simulated flow, in the order in which an order passes them.
-STAGES: Final = (
-    Status.PROCESSING,
-    Status.IN_TRANSIT,
-    Status.OUT_FOR_DELIVERY,
-    Status.DELIVERED,
-)
+from slimtrack.domain.order import STAGES, Status
 
 
 def _url(*schemes: str) -> Callable[[str], str]:

@@ -38,6 +38,15 @@ TRANSITIONS: Final[Mapping[Status, frozenset[Status]]] = {
     Status.LOST: frozenset(),
 }
 
+#: What an order reaches, one after the other, when all goes well. The work that brings it to
+#: one of them is a stage, and bears its name.
+STAGES: Final = (
+    Status.PROCESSING,
+    Status.IN_TRANSIT,
+    Status.OUT_FOR_DELIVERY,
+    Status.DELIVERED,
+)
+
 #: Statuses from which an order never moves again.
 FINAL: Final = frozenset(status for status, allowed in TRANSITIONS.items() if not allowed)
 

@@ -1,0 +1,42 @@
+"""Puts the API together."""
+
+import atexit
+from functools import partial
+from wsgiref.types import WSGIApplication
+
+from slimtrack import probes
+from slimtrack.bootstrap.database import CALLER_POOL_TIMEOUT, CALLER_SESSION
+from slimtrack.http.app import create_app
+from slimtrack.settings import Settings
+from slimtrack.sql.pool import open_pool
+from slimtrack.sql.wakeup import WakeUp
+from slimtrack.telemetry import logs
+from slimtrack.tracking import Tracking
+
+
+def create_api(settings: Settings) -> WSGIApplication:
+    """Build the WSGI app of one gunicorn worker; call it after the fork."""
+    logs.configure(level=settings.log_level, form=settings.log_format)
+    pool = open_pool(
+        settings.database_url,
+        application_name="slimtrack api",
+        size=settings.api_threads,
+        options=CALLER_SESSION,
+        timeout=CALLER_POOL_TIMEOUT,
+    )
+    atexit.register(pool.close)
+    cache = probes.redis_client(settings.redis_url)
+    return create_app(
+        tracking=Tracking(
+            pool,
+            wake_up=WakeUp(settings.database_url).send,
+            stage_delays=settings.stage_delays,
+        ),
+        dependencies={
+            "postgresql": partial(probes.postgresql_answers, pool),
+            "rabbitmq": partial(probes.rabbitmq_answers, settings.amqp_url),
+            "redis": partial(probes.redis_answers, cache),
+        },
+        # Without RabbitMQ orders are accepted and wait in the outbox; without Redis nothing waits.
+        required={"postgresql"},
+    )

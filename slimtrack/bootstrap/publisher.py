@@ -1,0 +1,57 @@
+"""Puts the publisher together."""
+
+import threading
+from contextlib import closing
+from functools import partial
+from typing import Final
+
+from slimtrack.broker.publishing import ConfirmedPublisher
+from slimtrack.outbox import schedule
+from slimtrack.outbox.publisher import PUBLISHER_SESSION, Publisher
+from slimtrack.outbox.reconciler import Reconciler
+from slimtrack.routing import BY_STAGE
+from slimtrack.settings import Settings
+from slimtrack.sql.pool import OUTBOX_PLANS, open_pool
+from slimtrack.sql.wakeup import listen
+from slimtrack.telemetry import logs
+
+_POOL_TIMEOUT: Final = 5.0
+
+
+def run_publisher(settings: Settings, stopping: threading.Event) -> None:
+    """Publish the outbox until ``stopping`` is set.
+
+    Raises:
+        ThreadEndedError: the publishing thread ended by itself.
+    """
+    logs.configure(level=settings.log_level, form=settings.log_format)
+    wanted = threading.Event()
+    with (
+        open_pool(
+            settings.database_url,
+            application_name="slimtrack publisher",
+            size=2,
+            options={**OUTBOX_PLANS, **PUBLISHER_SESSION},
+            timeout=_POOL_TIMEOUT,
+        ) as pool,
+        closing(
+            ConfirmedPublisher(
+                settings.amqp_url,
+                queue_names=[route.queue_name for route in BY_STAGE.values()],
+                on_ready=wanted.set,
+            )
+        ) as broker,
+    ):
+        publisher = Publisher(
+            pool,
+            broker=broker,
+            wanted=wanted,
+            stage_bound=settings.stage_bound,
+            set_size=settings.set_size,
+        )
+        schedule.run(
+            publisher,
+            reconciler=Reconciler(pool, broker=broker),
+            listen=partial(listen, settings.database_url),
+            stopping=stopping,
+        )

@@ -1,0 +1,60 @@
+"""Puts the broker of a worker process together, with its actors and middleware."""
+
+import atexit
+from collections.abc import Sequence
+from typing import Final
+
+from slimtrack.actors import stages
+from slimtrack.broker.broker import SlimBroker
+from slimtrack.broker.lifecycle import Lifecycle
+from slimtrack.broker.retries import Retries
+from slimtrack.domain.retry import Failure, RetryPolicy
+from slimtrack.routing import BY_QUEUE
+from slimtrack.settings import Settings
+from slimtrack.sql.errors import is_infrastructure
+from slimtrack.sql.pool import OUTBOX_PLANS, open_pool
+from slimtrack.sql.wakeup import WakeUp
+from slimtrack.telemetry import logs
+from slimtrack.tracking import Tracking
+
+#: The order of the time-outs is explained beside the publisher's.
+_SESSION: Final = {
+    **OUTBOX_PLANS,
+    "lock_timeout": "8s",
+    "statement_timeout": "12s",
+    "idle_in_transaction_session_timeout": "15s",
+}
+_POOL_TIMEOUT: Final = 5.0
+
+
+def create_broker(settings: Settings) -> SlimBroker:
+    """Build the broker of one Dramatiq worker process, with its actors; call it after the fork."""
+    logs.configure(level=settings.log_level, form=settings.log_format)
+    pool = open_pool(
+        settings.database_url,
+        application_name="slimtrack worker",
+        size=settings.worker_threads,
+        options=_SESSION,
+        timeout=_POOL_TIMEOUT,
+    )
+    atexit.register(pool.close)
+    tracking = Tracking(
+        pool,
+        wake_up=WakeUp(settings.database_url).send,
+        stage_delays=settings.stage_delays,
+    )
+
+    def settle(queue_name: str, failures: Sequence[Failure], policy: RetryPolicy) -> None:
+        tracking.settle(BY_QUEUE[queue_name].stage, failures, policy)
+
+    broker = SlimBroker(
+        settings.amqp_url,
+        middleware=[Lifecycle(), Retries(settle, is_outage=is_infrastructure)],
+    )
+    policy = RetryPolicy(
+        max_retries=settings.max_retries,
+        min_backoff=settings.min_backoff,
+        max_backoff=settings.max_backoff,
+    )
+    stages.register(broker, advance=tracking.advance, policy=policy)
+    return broker

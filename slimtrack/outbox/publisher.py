@@ -1,0 +1,114 @@
+"""The publisher: claim due rows, publish them, wait for the confirms, mark them."""
+
+import threading
+import time
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import psycopg
+import structlog
+from psycopg_pool import ConnectionPool
+
+from slimtrack.broker.publishing import ConfirmedPublisher, Outcome
+from slimtrack.outbox.packing import pack
+from slimtrack.sql import outbox
+from slimtrack.sql.errors import is_infrastructure
+
+_log: Final = structlog.get_logger()
+
+#: Time-outs in this order: publishing < the publisher's idle transaction < the actors' locks <
+#: their statements < the lease (30 s, in rearm_lost_rows).
+PUBLISH_TIMEOUT: Final = 3.0
+PUBLISHER_SESSION: Final = {
+    "idle_in_transaction_session_timeout": "5s",
+    "lock_timeout": "8s",
+    "statement_timeout": "12s",
+}
+
+#: Seconds of sleep, at most, when no wake-up comes and no row is due earlier.
+_LONGEST_SLEEP: Final = 5.0
+#: Seconds of rest after a claim that found nothing, however many wake-ups come.
+_SHORTEST_SLEEP: Final = 0.005
+#: Seconds before the next try when a server failed.
+_RETRY: Final = 0.5
+
+
+class Publisher:
+    """Publishes what is due, in one long-lived thread; any number of copies may run.
+
+    Args:
+        pool: connections to PostgreSQL, in autocommit.
+        broker: takes the messages.
+        wanted: set when rows may be due.
+        stage_bound: published, unfinished rows of a stage, at most.
+        set_size: rows in one message, at most.
+    """
+
+    def __init__(
+        self,
+        pool: ConnectionPool[psycopg.Connection[tuple[Any, ...]]],
+        *,
+        broker: ConfirmedPublisher,
+        wanted: threading.Event,
+        stage_bound: int,
+        set_size: int,
+    ) -> None:
+        self._pool = pool
+        self._broker = broker
+        self._stage_bound = stage_bound
+        self._set_size = set_size
+        self._wanted = wanted
+
+    def wake_up(self) -> None:
+        """Look for due rows soon."""
+        self._wanted.set()
+
+    def run(self, stopping: threading.Event) -> None:
+        """Publish until ``stopping`` is set and a wake-up comes."""
+        while not stopping.is_set():
+            # Cleared before the claim: a wake-up that comes after it is not lost.
+            self._wanted.clear()
+            try:
+                if not self._broker.is_ready:
+                    self._wanted.wait(_LONGEST_SLEEP)
+                elif not self.publish_due():
+                    time.sleep(_SHORTEST_SLEEP)
+                    self._wanted.wait(self._seconds_until_due())
+            except psycopg.Error as error:
+                if not is_infrastructure(error):
+                    raise
+                _log.warning("outbox.unreachable", error=str(error))
+                stopping.wait(_RETRY)
+
+    def publish_due(self) -> int:
+        """Publish one claim's worth of rows; return how many the broker has confirmed.
+
+        The rows stay locked until they are marked, in one transaction: a crash gives them
+        back at once, and an actor that is faster than the mark waits for it.
+        """
+        with self._pool.connection() as connection, connection.transaction():
+            rows = outbox.claim_due_rows(connection, bound=self._stage_bound)
+            if not rows:
+                return 0
+            messages = pack(rows, set_size=self._set_size)
+            outcomes = self._broker.publish(messages, timeout=PUBLISH_TIMEOUT)
+            confirmed = [
+                row_id
+                for message, outcome in zip(messages, outcomes, strict=True)
+                if outcome is Outcome.CONFIRMED
+                for row_id in message.row_ids
+            ]
+            if confirmed:
+                outbox.mark_published(connection, confirmed)
+        _log.debug("outbox.published", rows=len(confirmed), messages=len(messages))
+        if len(confirmed) < len(rows):
+            _log.warning("outbox.unconfirmed", rows=len(rows) - len(confirmed))
+        return len(confirmed)
+
+    def _seconds_until_due(self) -> float:
+        with self._pool.connection() as connection:
+            due_at = outbox.find_next_due_at(connection)
+        if due_at is None:
+            return _LONGEST_SLEEP
+        seconds = (due_at - datetime.now(UTC)).total_seconds()
+        return min(max(seconds, 0.0), _LONGEST_SLEEP)

@@ -1,0 +1,69 @@
+"""The reconciler: what was published and lost on its way becomes due again."""
+
+from typing import Any, Final
+
+import psycopg
+import structlog
+from psycopg_pool import ConnectionPool
+
+from slimtrack.broker.publishing import ConfirmedPublisher
+from slimtrack.routing import BY_STAGE
+from slimtrack.sql import outbox
+from slimtrack.sql.errors import is_infrastructure
+
+_log: Final = structlog.get_logger()
+
+#: Rows that one statement makes due again, at most: it holds their locks.
+_LIMIT: Final = 1_000
+#: Seconds that the broker has to count its messages.
+_COUNT_TIMEOUT: Final = 2.0
+
+
+class Reconciler:
+    """Makes lost rows due again; any number of copies may run.
+
+    Args:
+        pool: connections to PostgreSQL, in autocommit.
+        broker: knows how many messages wait, and whether some may have been lost.
+    """
+
+    def __init__(
+        self,
+        pool: ConnectionPool[psycopg.Connection[tuple[Any, ...]]],
+        *,
+        broker: ConfirmedPublisher,
+    ) -> None:
+        self._pool = pool
+        self._broker = broker
+        self._disruptions_seen = 0
+
+    def reconcile(self) -> int:
+        """Re-arm lost rows; return how many.
+
+        After a disruption of the broker, what is published and no longer queued is lost
+        for sure, and is re-armed whatever its age.
+        """
+        disruptions = self._broker.disruptions
+        counts = self._broker.count_messages(timeout=_COUNT_TIMEOUT)
+        if counts is None:
+            return 0
+        empty_stages = [stage for stage, route in BY_STAGE.items() if counts[route.queue_name] == 0]
+        rearmed = 0
+        try:
+            with self._pool.connection() as connection:
+                while batch := outbox.rearm_lost_rows(
+                    connection,
+                    empty_stages=empty_stages,
+                    all_published=disruptions > self._disruptions_seen,
+                    limit=_LIMIT,
+                ):
+                    rearmed += batch
+        except psycopg.Error as error:
+            if not is_infrastructure(error):
+                raise
+            _log.warning("outbox.unreachable", error=str(error))
+            return rearmed
+        self._disruptions_seen = disruptions
+        if rearmed:
+            _log.warning("outbox.rearmed", rows=rearmed)
+        return rearmed

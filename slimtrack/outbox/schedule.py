@@ -1,0 +1,75 @@
+"""Runs the publisher: its thread, its wake-ups and its timed jobs."""
+
+import threading
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+from apscheduler.schedulers.background import BackgroundScheduler
+
+from slimtrack.domain.errors import SlimTrackError
+from slimtrack.outbox.publisher import Publisher
+from slimtrack.outbox.reconciler import Reconciler
+from slimtrack.process import notify_ready
+
+_log: Final = structlog.get_logger()
+
+#: Seconds between two runs of the safety net, and of the reconciler.
+_INTERVAL: Final = 5
+#: Seconds for the publishing thread to finish its claim.
+_STOP_TIMEOUT: Final = 10.0
+
+
+class ThreadEndedError(SlimTrackError):
+    """A thread that should run as long as the process has ended."""
+
+
+def run(
+    publisher: Publisher,
+    *,
+    reconciler: Reconciler,
+    listen: Callable[[Callable[[], None], threading.Event], None],
+    stopping: threading.Event,
+) -> None:
+    """Publish until ``stopping`` is set; the claim under way is finished.
+
+    The timed job only wakes the publishing thread, so a hang of the one blocks nothing else.
+
+    Args:
+        publisher: works in a thread of its own.
+        reconciler: runs every few seconds.
+        listen: hears wake-ups until the event is set, in a thread of its own.
+        stopping: set by whoever wants the end.
+
+    Raises:
+        ThreadEndedError: a thread ended by itself; what it raised has been printed.
+    """
+    threads = [
+        threading.Thread(target=publisher.run, args=(stopping,), name="publisher", daemon=True),
+        threading.Thread(
+            target=listen, args=(publisher.wake_up, stopping), name="listener", daemon=True
+        ),
+    ]
+    for thread in threads:
+        thread.start()
+    # A busy machine runs jobs late: late is better than never, and once is enough.
+    scheduler = BackgroundScheduler(
+        job_defaults={"coalesce": True, "misfire_grace_time": None, "max_instances": 1}
+    )
+    scheduler.add_job(publisher.wake_up, "interval", seconds=_INTERVAL)
+    scheduler.add_job(reconciler.reconcile, "interval", seconds=_INTERVAL)
+    scheduler.start()
+    notify_ready()
+    _log.info("publisher.started")
+    try:
+        while not stopping.wait(1.0):
+            for thread in threads:
+                if not thread.is_alive():
+                    raise ThreadEndedError(f"The {thread.name} thread has ended.")
+    finally:
+        stopping.set()
+        publisher.wake_up()
+        scheduler.shutdown(wait=False)
+        for thread in threads:
+            thread.join(_STOP_TIMEOUT)
+        _log.info("publisher.stopped")

@@ -1,0 +1,48 @@
+"""Whether the servers answer: quick probes that never raise."""
+
+from typing import Any
+
+import pika
+import pika.exceptions
+import psycopg
+import redis
+from psycopg_pool import ConnectionPool
+
+#: Seconds that a server has to answer.
+_TIMEOUT = 1.0
+
+
+def postgresql_answers(pool: ConnectionPool[psycopg.Connection[tuple[Any, ...]]]) -> bool:
+    """Run an empty statement."""
+    try:
+        with pool.connection(timeout=_TIMEOUT) as connection:
+            connection.execute("SELECT 1")
+    except psycopg.Error:
+        return False
+    return True
+
+
+def rabbitmq_answers(amqp_url: str) -> bool:
+    """Log in and out."""
+    parameters = pika.URLParameters(amqp_url)
+    parameters.socket_timeout = parameters.stack_timeout = _TIMEOUT
+    try:
+        pika.BlockingConnection(parameters).close()
+    except (pika.exceptions.AMQPError, OSError):
+        return False
+    return True
+
+
+def redis_answers(client: redis.Redis) -> bool:
+    """Send a PING."""
+    try:
+        return bool(client.ping())
+    except redis.RedisError:
+        return False
+
+
+def redis_client(redis_url: str) -> redis.Redis:
+    """Return a client that connects at its first use."""
+    return redis.Redis.from_url(
+        redis_url, socket_timeout=_TIMEOUT, socket_connect_timeout=_TIMEOUT, retry=None
+    )

@@ -1,0 +1,115 @@
+"""The statements on the outbox; they never commit."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import psycopg
+from psycopg.rows import args_row, scalar_row
+
+from slimtrack.domain.order import STAGES, Status
+from slimtrack.sql import statements
+
+Connection = psycopg.Connection[Any]
+
+#: Seconds after which a published row no longer counts as in flight.
+LEASE_HORIZON = 600.0
+
+
+class DueRow(NamedTuple):
+    """An outbox row that this transaction has claimed."""
+
+    id: int
+    stage: Status
+    publications: int
+
+
+class FailedRow(NamedTuple):
+    """An outbox row whose work failed, and why."""
+
+    id: int
+    error_type: str
+    error: str
+    traceback: str
+
+
+class Settled(NamedTuple):
+    """What came of failed rows: due again, or stored as dead letters."""
+
+    rearmed: int
+    stored: int
+
+
+def claim_due_rows(connection: Connection, *, bound: int) -> list[DueRow]:
+    """Lock due rows until the transaction ends, for each stage as many as it has room for."""
+    parameters = {"stages": list(STAGES), "bound": bound, "horizon": LEASE_HORIZON}
+    with connection.cursor(row_factory=args_row(DueRow), binary=True) as cursor:
+        query = statements.load("outbox.sql")["claim_due_rows"]
+        return cursor.execute(query, parameters, prepare=True).fetchall()
+
+
+def mark_published(connection: Connection, ids: Sequence[int]) -> None:
+    """Record the broker's confirm; only in the transaction that claimed the rows."""
+    query = statements.load("outbox.sql")["mark_published"]
+    connection.execute(query, {"ids": ids}, prepare=True)
+
+
+def find_next_due_at(connection: Connection) -> datetime | None:
+    """Return when the next row that is not due yet will be, or None."""
+    with connection.cursor(row_factory=scalar_row, binary=True) as cursor:
+        query = statements.load("outbox.sql")["find_next_due_at"]
+        due_at = cursor.execute(query, {"stages": list(STAGES)}, prepare=True).fetchone()
+        return due_at if isinstance(due_at, datetime) else None
+
+
+def rearm_lost_rows(
+    connection: Connection,
+    *,
+    empty_stages: Sequence[Status],
+    all_published: bool,
+    limit: int,
+) -> int:
+    """Make due again what was published and lost; return the number of rows."""
+    parameters = {
+        "stages": list(STAGES),
+        "empty_stages": list(empty_stages),
+        "all_published": all_published,
+        "limit": limit,
+    }
+    query = statements.load("outbox.sql")["rearm_lost_rows"]
+    return connection.execute(query, parameters, prepare=True).rowcount
+
+
+def rearm_rows(
+    connection: Connection, ids: Sequence[int], *, stage: Status, error: str, delay: float
+) -> int:
+    """Make rows due again in about ``delay`` seconds, without counting an attempt."""
+    parameters = {"ids": ids, "stage": stage, "error": error, "delay": delay}
+    query = statements.load("outbox.sql")["rearm_rows"]
+    return connection.execute(query, parameters, prepare=True).rowcount
+
+
+def fail_rows(
+    connection: Connection,
+    rows: Sequence[FailedRow],
+    *,
+    stage: Status,
+    max_retries: int,
+    min_backoff: float,
+    max_backoff: float,
+) -> Settled:
+    """Count a failed attempt of each row: due again after a backoff, or a dead letter."""
+    parameters = {
+        "ids": [row.id for row in rows],
+        "error_types": [row.error_type for row in rows],
+        "errors": [row.error for row in rows],
+        "tracebacks": [row.traceback for row in rows],
+        "stage": stage,
+        "max_retries": max_retries,
+        "min_backoff": min_backoff,
+        "max_backoff": max_backoff,
+    }
+    with connection.cursor(row_factory=args_row(Settled), binary=True) as cursor:
+        query = statements.load("outbox.sql")["fail_rows"]
+        row = cursor.execute(query, parameters, prepare=True).fetchone()
+    return row or Settled(0, 0)

@@ -1,0 +1,57 @@
+"""Connections to PostgreSQL."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+from psycopg_pool import ConnectionPool
+
+#: A dead peer is noticed in 10 s, whatever state the connection is in.
+_NETWORK: Final = {
+    "connect_timeout": 5,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+
+#: For the processes that work on the outbox. It is nearly always empty when it is analysed, so
+#: the planner prefers plans that are ruinous on a full one; and no statement is worth compiling.
+OUTBOX_PLANS: Final = {"enable_seqscan": "off", "enable_bitmapscan": "off", "jit": "off"}
+
+
+def conninfo(database_url: str, *, application_name: str, options: Mapping[str, str]) -> str:
+    """Return the connection string with our time-outs and the session's settings in it."""
+    session = " ".join(f"-c {name}={value}" for name, value in options.items())
+    return make_conninfo(
+        database_url, application_name=application_name, options=session, **_NETWORK
+    )
+
+
+def open_pool(
+    database_url: str,
+    *,
+    application_name: str,
+    size: int,
+    options: Mapping[str, str],
+    timeout: float,
+) -> ConnectionPool[psycopg.Connection[tuple[Any, ...]]]:
+    """Open a pool that connects in the background; never before a fork.
+
+    Args:
+        database_url: where PostgreSQL is.
+        application_name: what pg_stat_activity shows.
+        size: connections, all kept open.
+        options: settings of each session.
+        timeout: seconds to wait for a free connection before a ``PoolTimeout``.
+    """
+    return ConnectionPool(
+        conninfo(database_url, application_name=application_name, options=options),
+        kwargs={"autocommit": True, "prepare_threshold": 0},
+        min_size=size,
+        timeout=timeout,
+        reconnect_timeout=0,
+        name=application_name,
+        open=True,
+    )

@@ -1,0 +1,98 @@
+-- claim_due_rows --
+-- Lock due rows of every stage, oldest first, as many as the stage has room for. The locks are
+-- the claim: they last until the transaction ends.
+SELECT due.id, stage.name, due.publications
+  FROM unnest(%(stages)s::text[]) AS stage (name)
+ CROSS JOIN LATERAL (
+    SELECT id, publications
+      FROM outbox
+     WHERE stage = stage.name AND published_at IS NULL AND available_at <= now()
+     ORDER BY available_at
+     LIMIT greatest(0, %(bound)s - (
+            -- What was published before the horizon is lost, or waits in a queue that nobody
+            -- reads: it does not keep the stage from going on.
+            SELECT count(*)
+              FROM outbox
+             WHERE stage = stage.name AND published_at > now() - make_interval(secs => %(horizon)s)))
+       FOR UPDATE SKIP LOCKED
+ ) AS due;
+
+-- mark_published --
+-- Record that the broker has confirmed these rows; only in the transaction that claimed them.
+UPDATE outbox
+   SET published_at = clock_timestamp(), publications = publications + 1
+ WHERE id = ANY(%(ids)s::bigint[]);
+
+-- find_next_due_at --
+-- When the next row that is not due yet will be; NULL where none waits.
+SELECT min(available_at)
+  FROM unnest(%(stages)s::text[]) AS stage (name)
+ CROSS JOIN LATERAL (
+    SELECT available_at
+      FROM outbox
+     WHERE stage = stage.name AND published_at IS NULL AND available_at > now()
+     ORDER BY available_at
+     LIMIT 1
+ ) AS waiting;
+
+-- rearm_lost_rows --
+-- Make due again what was published and not worked on in time: 30 s, doubled with every further
+-- publication, at most 10 minutes. A stage whose queue still holds messages is left
+-- alone until those 10 minutes have passed, else a queue that nobody reads would grow for ever.
+-- With all_published, every published row of an empty queue is lost, at whatever age.
+UPDATE outbox
+   SET published_at = NULL
+ WHERE id = ANY(ARRAY(
+    SELECT id
+      FROM outbox
+     WHERE stage = ANY(%(stages)s::text[])
+       AND published_at IS NOT NULL
+       AND ((stage = ANY(%(empty_stages)s::text[])
+             AND (%(all_published)s
+                  OR published_at < now() - least(600, 30 * 2 ^ least(publications - 1, 10))
+                                          * interval '1 s'))
+            OR published_at < now() - interval '600 s')
+     LIMIT %(limit)s
+       FOR UPDATE SKIP LOCKED))
+RETURNING stage;
+
+-- rearm_rows --
+-- Make rows due again whose work could not be done for want of a server; no attempt is counted.
+UPDATE outbox
+   SET published_at = NULL, last_error = %(error)s,
+       available_at = now() + make_interval(secs => %(delay)s * (0.5 + random() / 2))
+ WHERE id = ANY(%(ids)s::bigint[]) AND stage = %(stage)s AND available_at <= now();
+
+-- fail_rows --
+-- Count a failed attempt of each row: it is due again after an exponential backoff with jitter
+-- (50 to 100 per cent), or, after its last attempt, moves to dead_letters. A row that is due
+-- later already was settled by an earlier run of this statement and is left alone.
+WITH failed AS (
+    SELECT *
+      FROM unnest(%(ids)s::bigint[], %(error_types)s::text[], %(errors)s::text[],
+                  %(tracebacks)s::text[])
+           AS failed (id, error_type, error, traceback)
+), rearmed AS (
+    UPDATE outbox
+       SET attempts = attempts + 1, published_at = NULL,
+           last_error = (SELECT error FROM failed WHERE failed.id = outbox.id),
+           available_at = now() + make_interval(secs => (0.5 + random() / 2) * least(
+               %(max_backoff)s::float8, %(min_backoff)s::float8 * 2 ^ least(attempts, 60)))
+     WHERE id = ANY(%(ids)s::bigint[]) AND stage = %(stage)s AND available_at <= now()
+       AND attempts < %(max_retries)s
+    RETURNING id
+), given_up AS (
+    DELETE FROM outbox
+     WHERE id = ANY(%(ids)s::bigint[]) AND stage = %(stage)s AND available_at <= now()
+       AND attempts >= %(max_retries)s
+    RETURNING *
+), stored AS (
+    INSERT INTO dead_letters
+           (outbox_id, stage, order_id, from_sequence, publications, attempts, correlation_id,
+            created_at, error_type, error, traceback)
+    SELECT id, stage, order_id, from_sequence, publications, attempts + 1, correlation_id,
+           created_at, error_type, error, traceback
+      FROM given_up JOIN failed USING (id)
+    RETURNING id
+)
+SELECT (SELECT count(*) FROM rearmed) AS rearmed, (SELECT count(*) FROM stored) AS stored;
