@@ -87,7 +87,9 @@ class Publisher:
         back at once, and an actor that is faster than the mark waits for it.
         """
         with self._pool.connection() as connection, connection.transaction():
-            rows = outbox.claim_due_rows(connection, bound=self._stage_bound)
+            rows = outbox.claim_due_rows(
+                connection, bound=self._stage_bound, set_size=self._set_size
+            )
             if not rows:
                 return 0
             messages = pack(rows, set_size=self._set_size)

@@ -40,9 +40,20 @@ class Settled(NamedTuple):
     stored: int
 
 
-def claim_due_rows(connection: Connection, *, bound: int) -> list[DueRow]:
-    """Lock due rows until the transaction ends, for each stage as many as it has room for."""
-    parameters = {"stages": list(STAGES), "bound": bound, "horizon": LEASE_HORIZON}
+def claim_due_rows(connection: Connection, *, bound: int, set_size: int) -> list[DueRow]:
+    """Lock due rows until the transaction ends, for each stage as many as it has room for.
+
+    A stage with two sets in flight has enough to do: its rows wait until they fill a set. Five
+    sets at once, at most: while the locks are held, actors that are faster wait for them.
+    """
+    parameters = {
+        "stages": list(STAGES),
+        "bound": bound,
+        "horizon": LEASE_HORIZON,
+        "enough": 2 * set_size,
+        "set_size": set_size,
+        "batch": 5 * set_size,
+    }
     with connection.cursor(row_factory=args_row(DueRow), binary=True) as cursor:
         query = statements.load("outbox.sql")["claim_due_rows"]
         return cursor.execute(query, parameters, prepare=True).fetchall()

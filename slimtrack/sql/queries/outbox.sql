@@ -1,19 +1,28 @@
 -- claim_due_rows --
 -- Lock due rows of every stage, oldest first, as many as the stage has room for. The locks are
--- the claim: they last until the transaction ends.
+-- the claim: they last until the transaction ends. While a stage has work enough in flight, its
+-- rows wait until they fill a set; as soon as it runs out of work, whatever is due goes.
 SELECT due.id, stage.name, due.publications
   FROM unnest(%(stages)s::text[]) AS stage (name)
+ CROSS JOIN LATERAL (
+    -- What was published before the horizon is lost, or waits in a queue that nobody reads: it
+    -- does not keep the stage from going on.
+    SELECT count(*) AS rows
+      FROM outbox
+     WHERE stage = stage.name AND published_at > now() - make_interval(secs => %(horizon)s)
+ ) AS in_flight
  CROSS JOIN LATERAL (
     SELECT id, publications
       FROM outbox
      WHERE stage = stage.name AND published_at IS NULL AND available_at <= now()
      ORDER BY available_at
-     LIMIT greatest(0, %(bound)s - (
-            -- What was published before the horizon is lost, or waits in a queue that nobody
-            -- reads: it does not keep the stage from going on.
-            SELECT count(*)
-              FROM outbox
-             WHERE stage = stage.name AND published_at > now() - make_interval(secs => %(horizon)s)))
+     LIMIT CASE WHEN in_flight.rows < %(enough)s OR (
+                SELECT count(*) = %(set_size)s
+                  FROM (SELECT FROM outbox
+                         WHERE stage = stage.name AND published_at IS NULL
+                           AND available_at <= now()
+                         LIMIT %(set_size)s) AS first_set)
+           THEN greatest(0, least(%(batch)s, %(bound)s - in_flight.rows)) ELSE 0 END
        FOR UPDATE SKIP LOCKED
  ) AS due;
 
