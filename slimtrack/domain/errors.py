@@ -24,6 +24,15 @@ class ReferenceTakenError(SlimTrackError):
         self.order_id = order_id
 
 
+class FieldError(SlimTrackError):
+    """What a caller wants to store in a field of an order does not belong there."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field} {reason}.")
+        self.field = field
+        self.reason = reason
+
+
 class SettingsError(SlimTrackError):
     """The environment does not hold a usable configuration; ``faults`` has a line for each."""
 

@@ -1,0 +1,210 @@
+"""The local stack: up, status, logs, down."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Final
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from slimtrack import bootstrap
+from slimtrack.commands.target import StateDir, directory_of
+from slimtrack.domain.errors import StackError
+from slimtrack.settings import Settings
+from slimtrack.stack.directory import StateDirectory
+from slimtrack.stack.host import Interrupted, run_stack
+from slimtrack.stack.logfile import follow as follow_log
+from slimtrack.stack.logfile import read_last
+from slimtrack.stack.state import Phase, ProcessState, StackState, running_stack
+
+#: Exit codes of `status`, as systemctl has them where it says the same.
+_NOT_READY: Final = 1
+_NOT_RUNNING: Final = 3
+
+_COLOURS: Final = ("cyan", "green", "yellow", "magenta", "blue", "bright_cyan", "bright_green")
+#: The longest name of a process.
+_WIDTH: Final = 24
+
+
+def up(
+    state_dir: StateDir = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Return when all is ready; leave it running.")
+    ] = False,
+) -> None:
+    """Start the servers and all processes, keep them running, stop them on Ctrl-C."""
+    directory = directory_of(state_dir)
+    if detach:
+        stack = start_detached(directory)
+        typer.echo(f"Everything is ready; the API is at {stack.api_url}")
+        typer.echo("`slimtrack status` shows it, `slimtrack logs --follow` what it says,")
+        typer.echo("`slimtrack down` stops it.")
+        return
+    signal.signal(signal.SIGINT, _interrupt)
+    signal.signal(signal.SIGTERM, _interrupt)
+    printer = _Printer()
+    try:
+        run_stack(
+            directory,
+            environment=os.environ,
+            migrate=_migrate,
+            report=printer.report,
+            on_line=printer.line,
+            on_change=printer.change,
+            on_ready=printer.ready,
+        )
+    except Interrupted:  # before anything had started
+        return
+
+
+def status(
+    state_dir: StateDir = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show each process: 0 = all ready, 1 = something is not, 3 = not running."""
+    directory = directory_of(state_dir)
+    stack = running_stack(directory)
+    if as_json:
+        processes = msgspec.to_builtins(stack.processes) if stack else []
+        document = {
+            "running": bool(stack),
+            "ready": bool(stack and stack.is_ready),
+            "state_dir": str(directory),
+            "pid": stack.pid if stack else None,
+            "api_url": stack.api_url if stack else None,
+            "processes": processes,
+        }
+        typer.echo(msgspec.json.format(msgspec.json.encode(document)))
+    elif stack:
+        _print_status(stack)
+    else:
+        typer.echo(f"No stack is running in {directory}.")
+    if not stack:
+        raise typer.Exit(_NOT_RUNNING)
+    if not stack.is_ready:
+        raise typer.Exit(_NOT_READY)
+
+
+def logs(
+    process: Annotated[str | None, typer.Argument(help="Only this process.")] = None,
+    state_dir: StateDir = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as it grows.")] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", help="So many of the last lines.")] = 50,
+) -> None:
+    """Show what the processes of the stack have written."""
+    directory = directory_of(state_dir)
+    printer = _Printer()
+    for name, line in read_last(directory, process=process, count=lines):
+        printer.line(name, line)
+    if follow:
+        try:
+            for name, line in follow_log(directory, process=process):
+                printer.line(name, line)
+        except KeyboardInterrupt:
+            raise typer.Exit from None
+
+
+def down(state_dir: StateDir = None) -> None:
+    """Stop the stack in order; what is under way is finished."""
+    directory = directory_of(state_dir)
+    stack = running_stack(directory)
+    if not stack:
+        typer.echo(f"No stack is running in {directory}.")
+        return
+    os.kill(stack.pid, signal.SIGTERM)
+    told: set[str] = set()
+    while stack := running_stack(directory):
+        for each in stack.processes:
+            if each.phase is Phase.STOPPED and each.name not in told:
+                told.add(each.name)
+                typer.echo(f"{each.name} stopped")
+        time.sleep(0.1)
+    typer.echo("Everything has stopped.")
+
+
+def start_detached(directory: Path, *, environment: Mapping[str, str] = os.environ) -> StackState:
+    """Start a stack that outlives this command; return when it is ready.
+
+    Raises:
+        StackError: it did not start; its own words say why.
+    """
+    state = StateDirectory.create(directory)
+    errors = state.write("up.log", "")
+    with errors.open("r+b") as output:
+        process = subprocess.Popen(  # noqa: S603 - our own command
+            (sys.executable, "-m", "slimtrack", "up", "--state-dir", str(directory)),
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=output,
+            start_new_session=True,
+        )
+    while process.poll() is None:
+        stack = running_stack(directory)
+        if stack and stack.pid == process.pid and stack.is_ready:
+            return stack
+        time.sleep(0.1)
+    raise StackError(errors.read_text("utf-8", "replace").strip() or "The stack did not start.")
+
+
+def _migrate(environment: Mapping[str, str]) -> None:
+    bootstrap.migrate(Settings.from_environment(environment))
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise Interrupted
+
+
+def _print_status(stack: StackState) -> None:
+    table = Table(box=None, pad_edge=False)
+    for title in ("PROCESS", "STATE", "PID", "RESTARTS", "FOR", "ADDRESS"):
+        table.add_column(title, justify="right" if title in {"PID", "RESTARTS", "FOR"} else "left")
+    for each in stack.processes:
+        colour = "green" if each.phase is Phase.READY else "yellow"
+        table.add_row(
+            each.name,
+            Text(each.phase, style=colour),
+            str(each.pid or ""),
+            str(each.restarts),
+            _duration(time.time() - each.since),
+            each.address,
+        )
+    Console(soft_wrap=True).print(table)
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h {minutes:02}m"
+    return f"{minutes}m {seconds:02}s" if minutes else f"{seconds}s"
+
+
+class _Printer:
+    """Prints lines with the process's name before them, in colour on a terminal."""
+
+    def __init__(self) -> None:
+        self._console = Console(soft_wrap=True, highlight=False)
+        self._colours: dict[str, str] = {}
+
+    def line(self, name: str, line: str) -> None:
+        colour = self._colours.setdefault(name, _COLOURS[len(self._colours) % len(_COLOURS)])
+        self._console.print(Text(f"{name:<{_WIDTH}}| ", style=colour) + Text(line))
+
+    def change(self, process: ProcessState) -> None:
+        self.line(process.name, f"is {process.phase}")
+
+    def report(self, text: str) -> None:
+        self._console.print(text, style="bold", markup=False)
+
+    def ready(self, stack: StackState) -> None:
+        self.report(f"Everything is ready; the API is at {stack.api_url}. Ctrl-C stops it.")

@@ -1,0 +1,47 @@
+"""Which system a command works on: the one that the environment names, or the running stack."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from slimtrack.domain.errors import StackError
+from slimtrack.settings import Settings
+from slimtrack.stack.directory import default_directory
+from slimtrack.stack.state import running_stack
+
+#: The option that all commands share which deal with a local stack.
+StateDir = Annotated[
+    Path | None,
+    typer.Option(
+        help="Where the local stack keeps its state.",
+        envvar="SLIMTRACK_STATE_DIR",
+        show_default="/var/lib/slimtrack, or ~/.local/state/slimtrack",
+    ),
+]
+
+
+def directory_of(state_dir: Path | None) -> Path:
+    """Return the state directory that a command was given, or the usual one."""
+    return state_dir.absolute() if state_dir else default_directory(os.environ)
+
+
+def read_settings(state_dir: Path | None = None) -> Settings:
+    """Read the settings; what the environment does not say of the servers, the stack does.
+
+    Raises:
+        SettingsError: a setting is wrong.
+        StackError: the environment names no database, and no stack runs.
+    """
+    directory = directory_of(state_dir)
+    environment = dict(os.environ)
+    if not environment.get("DATABASE_URL"):
+        running = running_stack(directory)
+        if not running or not running.environment:
+            raise StackError(
+                f"No DATABASE_URL is set, and no stack is running in {directory}. "
+                "Start one with `slimtrack up`."
+            )
+        environment |= running.environment
+    return Settings.from_environment(environment)

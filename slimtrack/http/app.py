@@ -1,0 +1,41 @@
+"""Puts the resources together into a WSGI app."""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+import falcon
+import falcon.media
+import msgspec
+
+from slimtrack.http import middleware, problems
+from slimtrack.http.health import Liveness, Readiness
+from slimtrack.http.orders import OrderCollection, OrderHistory, OrderItem
+from slimtrack.tracking import Tracking
+
+
+def create_app(
+    *,
+    tracking: Tracking,
+    dependencies: Mapping[str, Callable[[], bool]],
+    required: Collection[str],
+) -> falcon.App[Any, Any]:
+    """Build the WSGI app.
+
+    Args:
+        tracking: the use cases.
+        dependencies: by name, whether a server answers; quick, and never raises.
+        required: names of the dependencies without which the app is not ready.
+    """
+    app = falcon.App()
+    encoder = falcon.media.JSONHandler(dumps=msgspec.json.encode, loads=msgspec.json.decode)
+    app.resp_options.media_handlers = falcon.media.Handlers(
+        {falcon.MEDIA_JSON: encoder, problems.MEDIA_TYPE: encoder}
+    )
+    middleware.install(app)
+    problems.install(app)
+    app.add_route("/api/orders", OrderCollection(tracking))
+    app.add_route("/api/orders/{order_id}", OrderItem(tracking))
+    app.add_route("/api/orders/{order_id}/events", OrderHistory(tracking))
+    app.add_route("/health/live", Liveness())
+    app.add_route("/health/ready", Readiness(dependencies, required=required))
+    return app

@@ -1,0 +1,44 @@
+"""The resources for those who watch the process."""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Final
+
+import falcon
+
+LIVE: Final = {"status": "live"}
+
+
+class Liveness:
+    """`/health/live`: whether this process answers at all."""
+
+    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
+        """Say so."""
+        resp.media = LIVE
+
+
+class Readiness:
+    """`/health/ready`: whether this process can do its work.
+
+    Args:
+        dependencies: by name, whether a server answers; quick, and never raises.
+        required: names of those without which nothing can be done.
+    """
+
+    def __init__(
+        self, dependencies: Mapping[str, Callable[[], bool]], *, required: Collection[str]
+    ) -> None:
+        self._dependencies = dependencies
+        self._required = required
+
+    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
+        """Ask each dependency, and name its state."""
+        up = {name: answers() for name, answers in self._dependencies.items()}
+        if not all(up[name] for name in self._required):
+            status = "unavailable"
+            resp.status = falcon.HTTP_SERVICE_UNAVAILABLE
+        else:
+            status = "ready" if all(up.values()) else "degraded"
+        resp.media = {
+            "status": status,
+            "dependencies": {name: "up" if answers else "down" for name, answers in up.items()},
+        }

@@ -1,0 +1,69 @@
+"""What happens around every request."""
+
+import logging
+import re
+import secrets
+import time
+from typing import Any, Final
+
+import falcon
+import structlog
+
+from slimtrack.http import problems
+
+_HEADER: Final = "X-Request-ID"
+_VALID_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+_log: Final = structlog.get_logger()
+_level: Final = logging.getLogger(__name__)
+
+
+class RequestScope:
+    """Gives each request its correlation id, and a line in the log."""
+
+    def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Take the caller's id if it is fit for a log and a header, else a fresh one."""
+        given = req.get_header(_HEADER)
+        correlation_id = given if given and _VALID_ID.fullmatch(given) else secrets.token_hex(16)
+        req.context.correlation_id = correlation_id
+        req.context.started = time.perf_counter()
+        resp.set_header(_HEADER, correlation_id)
+        structlog.contextvars.bind_contextvars(correlation_id=correlation_id)
+
+    def process_response(
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,
+        resource: object,  # noqa: ARG002 - Falcon's signature
+        req_succeeded: bool,  # noqa: ARG002, FBT001 - Falcon's signature
+    ) -> None:
+        """Write the line: errors of ours always, all else only if somebody wants to know."""
+        if "started" not in req.context:  # refused by Falcon before any middleware
+            self.process_request(req, resp)
+        failed = resp.status_code >= 500
+        # Asked first, as structlog needs longer to find out that nobody wants to know.
+        if failed or _level.isEnabledFor(logging.DEBUG):
+            _log.log(
+                logging.ERROR if failed else logging.DEBUG,
+                "request.served",
+                method=req.method,
+                route=req.uri_template,
+                status=resp.status_code,
+                duration=round(time.perf_counter() - req.context.started, 6),
+            )
+        # The thread serves others, and logs between requests.
+        structlog.contextvars.unbind_contextvars("correlation_id")
+
+
+class AcceptJson:
+    """Refuses callers that could not read the answer."""
+
+    def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:  # noqa: ARG002
+        """Look at Accept; without one, anything goes."""
+        if not (req.client_accepts_json or req.client_accepts(problems.MEDIA_TYPE)):
+            raise problems.not_acceptable()
+
+
+def install(app: falcon.App[Any, Any]) -> None:
+    """Add all of them, in the order in which requests pass them."""
+    app.add_middleware([RequestScope(), AcceptJson()])

@@ -1,0 +1,138 @@
+"""Real servers for the tests: private ones, started once; a database of its own for each test."""
+
+import os
+import pwd
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import Final
+
+import pika
+import pika.exceptions
+import psycopg
+import pytest
+from psycopg import sql
+
+from slimtrack.broker.topology import dead_letter_queue
+from slimtrack.process import die_with_parent
+from slimtrack.routing import BY_STAGE
+from slimtrack.settings import Settings
+from slimtrack.sql.migrate import migrate
+from slimtrack.sql.pool import open_pool
+from slimtrack.stack.servers import prepare_servers
+from slimtrack.tracking import Tracking
+
+_numbers: Final = count(1)
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Mapping[str, str]]:
+    """DATABASE_URL, AMQP_URL and REDIS_URL of private servers that stop with the tests."""
+    with tempfile.TemporaryDirectory(prefix="slimtrack-tests-") as folder:
+        # The servers' users have to reach it.
+        Path(folder).chmod(0o755)
+        prepared = prepare_servers(Path(folder) / "state", environment={}, report=print)
+        running: list[subprocess.Popen[bytes]] = []
+        log = Path(folder) / "servers.log"
+        try:
+            for service in prepared.services:
+                user = pwd.getpwnam(service.user) if service.user else None
+                with log.open("ab") as output:
+                    process = subprocess.Popen(
+                        service.command,
+                        env=dict(service.env),
+                        user=user.pw_uid if user else None,
+                        group=user.pw_gid if user else None,
+                        extra_groups=[] if user else None,
+                        stdin=subprocess.DEVNULL,
+                        stdout=output,
+                        stderr=output,
+                        preexec_fn=partial(die_with_parent, service.stop_signal),  # noqa: PLW1509 - no threads yet
+                    )
+                running.append(process)
+            for service, process in zip(prepared.services, running, strict=True):
+                deadline = time.monotonic() + service.ready_timeout
+                while service.ready and not service.ready():
+                    if process.poll() is not None or time.monotonic() > deadline:
+                        pytest.fail(f"{service.name} did not start:\n{log.read_text()[-4000:]}")
+                    time.sleep(0.05)
+            yield prepared.environment
+        finally:
+            for service, process in zip(prepared.services, running, strict=False):
+                process.send_signal(service.stop_signal)
+            for process in running:
+                process.wait(timeout=60)
+
+
+@pytest.fixture(scope="session")
+def template(servers: Mapping[str, str]) -> str:
+    """The name of a migrated database from which others are copied."""
+    name = "slimtrack_template"
+    with psycopg.connect(servers["DATABASE_URL"], autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    migrate(servers["DATABASE_URL"].rpartition("/")[0] + f"/{name}")
+    return name
+
+
+@pytest.fixture
+def database_url(servers: Mapping[str, str], template: str) -> Iterator[str]:
+    """A migrated, empty database of this test's own."""
+    name = f"test_{next(_numbers)}"
+    with psycopg.connect(servers["DATABASE_URL"], autocommit=True) as connection:
+        connection.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
+                sql.Identifier(name), sql.Identifier(template)
+            )
+        )
+        yield servers["DATABASE_URL"].rpartition("/")[0] + f"/{name}"
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def connection(database_url: str) -> Iterator[psycopg.Connection]:
+    """A connection in autocommit, to look at the tables."""
+    with psycopg.connect(database_url, autocommit=True) as connected:
+        yield connected
+
+
+@pytest.fixture
+def amqp_url(servers: Mapping[str, str]) -> str:
+    """The broker, without any of our queues."""
+    with pika.BlockingConnection(pika.URLParameters(servers["AMQP_URL"])) as connected:
+        channel = connected.channel()
+        for route in BY_STAGE.values():
+            channel.queue_delete(route.queue_name)
+            channel.queue_delete(dead_letter_queue(route.queue_name))
+    return servers["AMQP_URL"]
+
+
+@pytest.fixture
+def environment(servers: Mapping[str, str], database_url: str, amqp_url: str) -> dict[str, str]:
+    """The environment of a process that works on this test's database, without delays."""
+    return {
+        **os.environ,
+        "DATABASE_URL": database_url,
+        "AMQP_URL": amqp_url,
+        "REDIS_URL": servers["REDIS_URL"],
+        "SLIMTRACK_STAGE_DELAYS": "0",
+        "SLIMTRACK_LOG_FORMAT": "json",
+    }
+
+
+@pytest.fixture
+def settings(environment: dict[str, str]) -> Settings:
+    """The settings that ``environment`` makes."""
+    return Settings.from_environment(environment)
+
+
+@pytest.fixture
+def tracking(settings: Settings) -> Iterator[Tracking]:
+    """The use cases on this test's database; nobody publishes, nobody is woken up."""
+    with open_pool(
+        settings.database_url, application_name="test", size=2, options={}, timeout=5
+    ) as pool:
+        yield Tracking(pool, wake_up=lambda: None, stage_delays=settings.stage_delays)

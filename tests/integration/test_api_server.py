@@ -1,0 +1,228 @@
+"""The API as it runs: gunicorn, its workers, and whatever bytes arrive at its port."""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import psycopg
+import pytest
+
+from slimtrack.stack.directory import free_ports
+
+COMMAND = [
+    *(sys.executable, "-m", "gunicorn", "--config", "python:slimtrack.http.server"),
+    "slimtrack.wsgi:create_app()",
+]
+WORKERS = 2
+POST = b"POST /api/orders HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
+GET = b"GET /health/live HTTP/1.1\r\nHost: a\r\n"
+ORDER = b'{"description":"Two boxes"}'
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+
+
+def is_running(pid: int) -> bool:
+    """Tell whether a process lives; one that ended may wait for long until somebody asks."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    process: subprocess.Popen[bytes]
+    port: int
+    log: Path
+
+    def send(self, *parts: bytes) -> Answer:
+        """Send bytes as they are, and nothing after them."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=30) as connected:
+            # It may answer, and close, before it has read all.
+            with suppress(BrokenPipeError, ConnectionResetError):
+                for part in parts:
+                    connected.sendall(part)
+                connected.shutdown(socket.SHUT_WR)
+            answer = http.client.HTTPResponse(connected)
+            answer.begin()
+            return Answer(answer.status, answer.headers, answer.read())
+
+    def workers(self) -> list[int]:
+        pid = self.process.pid
+        return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+    def wait_until_gone(self, workers: list[int]) -> None:
+        self.process.wait(timeout=20)
+        deadline = time.monotonic() + 5
+        while any(map(is_running, workers)):
+            assert time.monotonic() < deadline, "a worker outlived the master"
+            time.sleep(0.02)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", self.port))
+
+
+@contextmanager
+def serve(environment: dict[str, str], tmp_path: Path, *, workers: int) -> Iterator[Server]:
+    """Run gunicorn with two threads per worker, until the end of the block."""
+    (port,) = free_ports(1)
+    environment |= {
+        "SLIMTRACK_API_BIND": f"127.0.0.1:{port}",
+        "SLIMTRACK_API_WORKERS": str(workers),
+        "SLIMTRACK_API_THREADS": "2",
+    }
+    log = tmp_path / "gunicorn.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(COMMAND, env=environment, stdout=output, stderr=output)  # noqa: S603 - our own
+    started = Server(process=process, port=port, log=log)
+    try:
+        deadline = time.monotonic() + 30
+        while True:
+            with suppress(OSError):
+                if started.send(GET + b"\r\n").status == 200:
+                    break
+            if process.poll() is not None or time.monotonic() > deadline:
+                pytest.fail(f"gunicorn did not start:\n{log.read_text()}")
+            time.sleep(0.05)
+        yield started
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def test_orders_are_placed_with_a_length_and_in_chunks(
+    server: Server, connection: psycopg.Connection
+) -> None:
+    with_length = server.send(POST + b"Content-Length: %d\r\n\r\n" % len(ORDER) + ORDER)
+    in_chunks = server.send(
+        CHUNKED, b"5\r\n", ORDER[:5], b"\r\n16\r\n", ORDER[5:], b"\r\n0\r\n\r\n"
+    )
+    assert (with_length.status, in_chunks.status) == (201, 201)
+    assert with_length.headers["Server"] == "gunicorn"
+    assert connection.execute("SELECT count(*) FROM orders").fetchone() == (2,)
+
+
+@pytest.fixture
+def server(environment: dict[str, str], tmp_path: Path) -> Iterator[Server]:
+    with serve(environment, tmp_path, workers=WORKERS) as started:
+        yield started
+
+
+FRAMING = {
+    "TLS": (b"\x16\x03\x01\x02\x00\x01\x00\x01\r\n\r\n", 400),
+    "no request line": (b"hello\r\n\r\n", 400),
+    "an unknown version": (b"GET /health/live HTTP/9.9\r\n\r\n", 400),
+    "a long request line": (b"GET /" + b"a" * 5000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 414),
+    "a long header": (GET + b"A: " + b"a" * 9000 + b"\r\n\r\n", 431),
+    "many headers": (GET + b"".join(b"A%d: a\r\n" % each for each in range(65)) + b"\r\n", 431),
+    "a blank in a header's name": (GET + b"A B: c\r\n\r\n", 400),
+    "a folded header": (GET + b"A: b\r\n c\r\n\r\n", 400),
+    "NUL in a header": (GET + b"X-Request-ID: a\0b\r\n\r\n", 400),
+    "two hosts": (GET + b"Host: b\r\n\r\n", 400),
+    "an expectation": (GET + b"Expect: a\r\n\r\n", 417),
+    "a negative length": (POST + b"Content-Length: -1\r\n\r\n", 400),
+    "an underscore in the length": (POST + b"Content-Length: 1_0\r\n\r\n", 400),
+    "a superscript length": (POST + b"Content-Length: \xb2\r\n\r\n", 400),
+    "two lengths": (POST + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n{}", 400),
+    "a length and chunks": (CHUNKED[:-2] + b"Content-Length: 5\r\n\r\n0\r\n\r\n", 400),
+    "an unknown end": (POST + b"Transfer-Encoding: gzip\r\n\r\n0\r\n\r\n", 400),
+    "two types": (POST + b"Content-Type: text/plain\r\nContent-Length: 2\r\n\r\n{}", 400),
+    "a body cut short": (POST + b"Content-Length: 99\r\n\r\n" + ORDER, 400),
+    "a huge length": (POST + b"Content-Length: 99999999999999999999\r\n\r\n", 413),
+    "no length": (POST + b"\r\n", 400),
+    "no chunk size": (CHUNKED + b"xyz\r\n", 400),
+    "a chunk longer than its size": (CHUNKED + b"5\r\n" + ORDER + b"\r\n0\r\n\r\n", 400),
+    "a chunk cut short": (CHUNKED + b"1b\r\n" + ORDER[:9], 400),
+    "no last chunk": (CHUNKED + b"1b\r\n" + ORDER + b"\r\n", 400),
+    "a length at the end": (
+        CHUNKED + b"1b\r\n" + ORDER + b"\r\n0\r\nContent-Length: 5\r\n\r\n",
+        400,
+    ),
+    "a method of Falcon's own": (b"WEBSOCKET /api/orders HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "a tunnel": (b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n", 404),
+}
+
+
+def test_bad_framing_is_refused_and_never_a_row(
+    server: Server, connection: psycopg.Connection
+) -> None:
+    answers = {name: server.send(request).status for name, (request, _) in FRAMING.items()}
+    assert answers == {name: status for name, (_, status) in FRAMING.items()}
+    assert server.send(GET + b"\r\n").status == 200
+    assert connection.execute("SELECT count(*) FROM orders").fetchone() == (0,)
+
+
+def test_a_chunked_body_without_end_is_refused_once_it_is_too_large(
+    server: Server, connection: psycopg.Connection
+) -> None:
+    answer = server.send(CHUNKED, *[b"4000\r\n" + b" " * 0x4000 + b"\r\n"] * 640)
+    assert answer.status == 413
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert json.loads(answer.body)["type"] == "urn:slimtrack:problem:body-too-large"
+    assert connection.execute("SELECT count(*) FROM orders").fetchone() == (0,)
+
+
+def test_callers_that_stall_do_not_keep_the_others_out(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    with serve(environment, tmp_path, workers=1) as server, ExitStack() as stalled:
+        for part in (b"POST /api/or", POST + b"Content-Length: 9\r\n\r\n{"):
+            caller = socket.create_connection(("127.0.0.1", server.port))
+            stalled.enter_context(caller).sendall(part)
+        assert server.send(GET + b"\r\n").status == 200
+
+
+def test_readiness_names_the_real_servers(server: Server) -> None:
+    answer = server.send(b"GET /health/ready HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert json.loads(answer.body) == {
+        "status": "ready",
+        "dependencies": {"postgresql": "up", "rabbitmq": "up", "redis": "up"},
+    }
+
+
+def test_a_terminated_server_leaves_nothing_behind(server: Server) -> None:
+    workers = server.workers()
+    assert len(workers) == WORKERS
+    server.process.terminate()
+    server.wait_until_gone(workers)
+    assert server.process.returncode == 0
+    lines = [json.loads(line) for line in server.log.read_text().splitlines()]
+    assert "Shutting down: Master" in {line["event"] for line in lines}
+
+
+def test_the_workers_end_with_a_master_that_is_killed(server: Server) -> None:
+    workers = server.workers()
+    assert len(workers) == WORKERS
+    os.kill(server.process.pid, signal.SIGKILL)
+    server.wait_until_gone(workers)
+
+
+def test_a_wrong_setting_is_one_line_at_start(environment: dict[str, str]) -> None:
+    environment |= {"SLIMTRACK_API_THREADS": "many", "DATABASE_URL": "swordfish"}
+    done = subprocess.run(  # noqa: S603 - our own
+        COMMAND, env=environment, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == 1
+    database, threads = done.stderr.splitlines()
+    assert database.startswith("DATABASE_URL must be")
+    assert threads.startswith("SLIMTRACK_API_THREADS must be")
+    assert "swordfish" not in done.stderr
