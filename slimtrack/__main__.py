@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from slimtrack import __version__
-from slimtrack.commands import processes, stack
+from slimtrack.commands import demo, processes, stack
 from slimtrack.domain.errors import SettingsError, SlimTrackError
 
 app = typer.Typer(
@@ -35,6 +35,7 @@ def root(
     del version
 
 
+app.command(rich_help_panel="The local stack")(demo.demo)
 app.command(rich_help_panel="The local stack")(stack.up)
 app.command(rich_help_panel="The local stack")(stack.status)
 app.command(rich_help_panel="The local stack")(stack.logs)

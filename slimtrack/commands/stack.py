@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Final
@@ -116,19 +116,26 @@ def logs(
 def down(state_dir: StateDir = None) -> None:
     """Stop the stack in order; what is under way is finished."""
     directory = directory_of(state_dir)
+    if stop_stack(directory, on_stopped=lambda name: typer.echo(f"{name} stopped")):
+        typer.echo("Everything has stopped.")
+    else:
+        typer.echo(f"No stack is running in {directory}.")
+
+
+def stop_stack(directory: Path, *, on_stopped: Callable[[str], None] = lambda _: None) -> bool:
+    """Stop the stack of a directory and wait for its end; False where none runs."""
     stack = running_stack(directory)
     if not stack:
-        typer.echo(f"No stack is running in {directory}.")
-        return
+        return False
     os.kill(stack.pid, signal.SIGTERM)
     told: set[str] = set()
     while stack := running_stack(directory):
         for each in stack.processes:
             if each.phase is Phase.STOPPED and each.name not in told:
                 told.add(each.name)
-                typer.echo(f"{each.name} stopped")
+                on_stopped(each.name)
         time.sleep(0.1)
-    typer.echo("Everything has stopped.")
+    return True
 
 
 def start_detached(directory: Path, *, environment: Mapping[str, str] = os.environ) -> StackState:

@@ -126,13 +126,11 @@ class Supervisor:
 
     def stop(self) -> None:
         """Stop everything, the group that was started last first; what does not end is killed."""
-        while self._groups:
-            group = self._groups[-1]
+        for group in reversed(self._groups):
             for child in group:
                 self._ask_to_stop(child)
             for child in group:
                 self._wait_for_end(child)
-            self._groups.pop()
 
     def kill(self) -> None:
         """End everything at once."""
@@ -212,6 +210,8 @@ class Supervisor:
             child.process.send_signal(child.service.stop_signal)
 
     def _wait_for_end(self, child: _Child) -> None:
+        if child.phase is Phase.STOPPED:
+            return
         if child.process:
             try:
                 child.process.wait(child.service.stop_timeout)
