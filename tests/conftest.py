@@ -1,12 +1,8 @@
 """Real servers for the tests: private ones, started once; a database of its own for each test."""
 
 import os
-import pwd
-import subprocess
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
-from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Final
@@ -18,12 +14,12 @@ import pytest
 from psycopg import sql
 
 from slimtrack.broker.topology import dead_letter_queue
-from slimtrack.process import die_with_parent
 from slimtrack.routing import BY_STAGE
 from slimtrack.settings import Settings
 from slimtrack.sql.migrate import migrate
 from slimtrack.sql.pool import open_pool
 from slimtrack.stack.servers import prepare_servers
+from slimtrack.stack.supervisor import Supervisor
 from slimtrack.tracking import Tracking
 
 _numbers: Final = count(1)
@@ -36,36 +32,12 @@ def servers() -> Iterator[Mapping[str, str]]:
         # The servers' users have to reach it.
         Path(folder).chmod(0o755)
         prepared = prepare_servers(Path(folder) / "state", environment={}, report=print)
-        running: list[subprocess.Popen[bytes]] = []
-        log = Path(folder) / "servers.log"
+        supervisor = Supervisor(on_line=lambda *_: None)
         try:
-            for service in prepared.services:
-                user = pwd.getpwnam(service.user) if service.user else None
-                with log.open("ab") as output:
-                    process = subprocess.Popen(
-                        service.command,
-                        env=dict(service.env),
-                        user=user.pw_uid if user else None,
-                        group=user.pw_gid if user else None,
-                        extra_groups=[] if user else None,
-                        stdin=subprocess.DEVNULL,
-                        stdout=output,
-                        stderr=output,
-                        preexec_fn=partial(die_with_parent, service.stop_signal),  # noqa: PLW1509 - no threads yet
-                    )
-                running.append(process)
-            for service, process in zip(prepared.services, running, strict=True):
-                deadline = time.monotonic() + service.ready_timeout
-                while service.ready and not service.ready():
-                    if process.poll() is not None or time.monotonic() > deadline:
-                        pytest.fail(f"{service.name} did not start:\n{log.read_text()[-4000:]}")
-                    time.sleep(0.05)
+            supervisor.start(prepared.services)
             yield prepared.environment
         finally:
-            for service, process in zip(prepared.services, running, strict=False):
-                process.send_signal(service.stop_signal)
-            for process in running:
-                process.wait(timeout=60)
+            supervisor.stop()
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,155 @@
+"""The whole stack through the command line, as a person starts it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slimtrack.settings import STAGES
+
+PROCESSES = {
+    *("postgresql", "rabbitmq", "redis", "publisher", "api"),
+    *(f"worker-{stage}" for stage in STAGES),
+}
+
+
+def processes_of(directory: Path) -> list[str]:
+    """The command lines that still have to do with a state directory."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                words = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
+            except OSError:
+                continue
+            if str(directory).encode() in words and int(entry.name) != os.getpid():
+                found.append(words[:200].decode(errors="replace"))
+    return found
+
+
+def wait_until(happened: Callable[[], bool], *, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.2)
+
+
+@dataclass(frozen=True)
+class Slimtrack:
+    """The command, on a state directory of its own."""
+
+    directory: Path
+
+    def __call__(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+        unset = {"DATABASE_URL", "AMQP_URL", "REDIS_URL"}
+        environment = {name: text for name, text in os.environ.items() if name not in unset}
+        return subprocess.run(
+            [sys.executable, "-m", "slimtrack", *arguments],
+            env={
+                **environment,
+                "SLIMTRACK_STATE_DIR": str(self.directory),
+                "SLIMTRACK_STAGE_DELAYS": "0",
+                **more,
+            },
+            capture_output=True,
+            text=True,
+            timeout=150,
+            check=False,
+        )
+
+    def status(self) -> Any:
+        return json.loads(self("status", "--json").stdout)
+
+    def is_ready(self) -> bool:
+        return bool(self.status()["ready"])
+
+    def pid(self, name: str) -> int:
+        return next(int(each["pid"]) for each in self.status()["processes"] if each["name"] == name)
+
+
+@pytest.fixture
+def slimtrack() -> Iterator[Slimtrack]:
+    with tempfile.TemporaryDirectory(prefix="slimtrack-stack-") as folder:
+        Path(folder).chmod(0o755)
+        command = Slimtrack(Path(folder) / "state")
+        try:
+            yield command
+        finally:
+            command("down")
+            assert processes_of(command.directory) == []
+
+
+def test_a_stack_starts_shows_itself_heals_and_stops(slimtrack: Slimtrack) -> None:
+    assert slimtrack("status").returncode == 3
+
+    started = slimtrack("up", "--detach")
+    assert started.returncode == 0, started.stderr
+    status = slimtrack.status()
+    assert {each["name"] for each in status["processes"]} == PROCESSES
+    assert status["api_url"] in started.stdout
+    with urllib.request.urlopen(status["api_url"] + "/health/ready") as answer:
+        assert json.load(answer)["status"] == "ready"
+    assert "publisher.started" in slimtrack("logs", "publisher").stdout
+    assert "postgresql" not in slimtrack("logs", "publisher").stdout
+
+    second = slimtrack("up")
+    assert second.returncode == 1
+    assert f"process {status['pid']}" in second.stderr
+
+    for name in ("publisher", "worker-in_transit", "api"):
+        os.kill(slimtrack.pid(name), signal.SIGKILL)
+    wait_until(lambda: sum(each["restarts"] for each in slimtrack.status()["processes"]) == 3)
+    wait_until(slimtrack.is_ready)
+
+    stopped = slimtrack("down")
+    assert stopped.stdout.endswith("Everything has stopped.\n")
+    assert slimtrack("status").returncode == 3
+
+
+def test_a_killed_up_leaves_no_process_and_starts_again_on_its_data(slimtrack: Slimtrack) -> None:
+    assert slimtrack("up", "--detach").returncode == 0
+    request = urllib.request.Request(
+        slimtrack.status()["api_url"] + "/api/orders",
+        data=b'{"description": "A parcel"}',
+        headers={"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request) as answer:
+        order = json.load(answer)
+    os.kill(slimtrack.status()["pid"], signal.SIGKILL)
+    wait_until(lambda: processes_of(slimtrack.directory) == [])
+    assert slimtrack("status").returncode == 3
+
+    assert slimtrack("up", "--detach").returncode == 0
+
+    url = f"{slimtrack.status()['api_url']}/api/orders/{order['id']}"
+
+    def is_delivered() -> bool:
+        with urllib.request.urlopen(url) as answer:
+            return bool(json.load(answer)["status"] == "delivered")
+
+    wait_until(is_delivered)
+
+
+def test_a_wrong_setting_stops_the_start_and_is_named(slimtrack: Slimtrack) -> None:
+    failed = slimtrack("up", "--detach", SLIMTRACK_SET_SIZE="many")
+
+    assert failed.returncode == 1
+    assert "SLIMTRACK_SET_SIZE must be a whole number" in failed.stderr
+
+
+def test_the_demo_delivers_its_orders_and_stops_what_it_started(slimtrack: Slimtrack) -> None:
+    shown = slimtrack("demo", "--orders", "5")
+
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.endswith("5 orders delivered, 25 events, 0 lost, 0 duplicated\n")
+    assert slimtrack("status").returncode == 3

@@ -1,0 +1,206 @@
+"""The supervisor, with small real processes."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from slimtrack.domain.errors import StackError
+from slimtrack.stack.logfile import LogFile, log_path, read_last
+from slimtrack.stack.service import Service
+from slimtrack.stack.state import Phase, ProcessState
+from slimtrack.stack.supervisor import Supervisor, restart_delay
+
+READY = "from slimtrack.process import notify_ready; notify_ready(); print('up', flush=True)"
+SLEEP = f"import time; {READY}; time.sleep(60)"
+
+
+def service(name: str, program: str, **options: object) -> Service:
+    return Service(
+        name=name,
+        command=(sys.executable, "-c", program),
+        ready=None,
+        env=dict(os.environ),
+        **options,  # type: ignore[arg-type]
+    )
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that ended and is not waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def wait_until(happened: Callable[[], bool], *, seconds: float = 15) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.02)
+
+
+class Watched(Supervisor):
+    """A supervisor that remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, str]] = []
+        self.changes: list[tuple[str, Phase]] = []
+        super().__init__(
+            on_line=lambda name, line: self.lines.append((name, line)),
+            on_change=lambda state: self.changes.append((state.name, state.phase)),
+        )
+
+    def state(self, name: str) -> ProcessState:
+        return next(state for state in self.states if state.name == name)
+
+    def pid(self, name: str) -> int:
+        pid = self.state(name).pid
+        assert pid
+        return pid
+
+
+@pytest.fixture
+def supervisor() -> Iterator[Watched]:
+    watched = Watched()
+    try:
+        yield watched
+    finally:
+        watched.kill()
+        watched.stop()
+
+
+def test_a_start_returns_when_every_process_has_said_that_it_is_ready(supervisor: Watched) -> None:
+    supervisor.start([service("a", f"import time; time.sleep(0.3); {SLEEP}")])
+
+    assert supervisor.changes == [("a", Phase.STARTING), ("a", Phase.READY)]
+    wait_until(lambda: ("a", "up") in supervisor.lines)
+
+
+def test_a_process_that_ends_before_it_is_ready_is_an_error_with_its_last_words(
+    supervisor: Watched,
+) -> None:
+    with pytest.raises(StackError, match=r"(?s)a ended before.*exit code 3.*no such luck"):
+        supervisor.start([service("a", "import sys; print('no such luck'); sys.exit(3)")])
+
+
+def test_a_process_that_does_not_get_ready_in_time_is_an_error(supervisor: Watched) -> None:
+    with pytest.raises(StackError, match=r"not ready after 0\.3 s"):
+        supervisor.start([service("a", "import time; time.sleep(60)", ready_timeout=0.3)])
+
+
+def test_a_killed_process_is_started_again(supervisor: Watched) -> None:
+    supervisor.start([service("a", SLEEP)])
+    killed = supervisor.pid("a")
+    os.kill(killed, signal.SIGKILL)
+
+    def is_back() -> bool:
+        supervisor.poll()
+        state = supervisor.state("a")
+        return state.restarts == 1 and state.phase is Phase.READY
+
+    wait_until(is_back)
+    assert supervisor.pid("a") != killed
+    assert ("a", Phase.RESTARTING) in supervisor.changes
+    assert any("SIGKILL" in line for _, line in supervisor.lines)
+
+
+def test_the_wait_before_a_restart_doubles_up_to_a_limit() -> None:
+    assert [restart_delay(deaths) for deaths in (1, 2, 3, 4, 5, 6, 7, 99)] == [
+        *(0.5, 1, 2, 4, 8),
+        *(15, 15, 15),
+    ]
+
+
+def test_groups_stop_in_reverse_order_and_what_is_under_way_is_finished(
+    supervisor: Watched,
+) -> None:
+    finish = (
+        "import signal, time, sys\n"
+        "def stop(*_):\n"
+        "    time.sleep(0.5); print('finished', flush=True); sys.exit()\n"
+        f"signal.signal(signal.SIGTERM, stop)\n{READY}\nwhile True: time.sleep(60)"
+    )
+    supervisor.start([service("server", SLEEP)], [service("worker", finish)])
+
+    supervisor.stop()
+
+    assert supervisor.changes[-4:] == [
+        ("worker", Phase.STOPPING),
+        ("worker", Phase.STOPPED),
+        ("server", Phase.STOPPING),
+        ("server", Phase.STOPPED),
+    ]
+    wait_until(lambda: ("worker", "finished") in supervisor.lines)
+
+
+def test_a_process_that_does_not_stop_is_killed_with_its_children(supervisor: Watched) -> None:
+    stubborn = (
+        "import signal, subprocess, sys, time\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+        f"print(child.pid, flush=True)\n{READY}\nwhile True: time.sleep(60)"
+    )
+    supervisor.start([service("a", stubborn, stop_timeout=0.3)])
+    wait_until(lambda: len(supervisor.lines) >= 2)
+    child = int(supervisor.lines[0][1])
+    assert is_alive(child)
+
+    supervisor.stop()
+
+    wait_until(lambda: not is_alive(child))
+    assert ("a", "does not stop; killed") in supervisor.lines
+
+
+def test_a_killed_supervisor_leaves_no_process_behind() -> None:
+    program = (
+        "import os, sys, time\n"
+        "from slimtrack.stack.service import Service\n"
+        "from slimtrack.stack.supervisor import Supervisor\n"
+        "s = Supervisor(on_line=lambda *_: None)\n"
+        f"a = Service(name='a', command=(sys.executable, '-c', {SLEEP!r}), ready=None,"
+        " env=dict(os.environ))\n"
+        "s.start([a])\n"
+        "print(s.states[0].pid, flush=True)\n"
+        "time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as driver:
+        assert driver.stdout
+        child = int(driver.stdout.readline())
+        assert is_alive(child)
+        driver.kill()
+
+    wait_until(lambda: not is_alive(child))
+
+
+def test_odd_output_is_survived(supervisor: Watched) -> None:
+    program = (
+        "import sys; sys.stdout.buffer.write(b'\\xff\\xfe caf\\xe9\\n' + b'x' * 200_000 + b'\\n')\n"
+    )
+    supervisor.start([service("a", program + SLEEP)])
+
+    wait_until(lambda: ("a", "up") in supervisor.lines)
+    assert supervisor.lines[0] == ("a", "�� caf�")
+    assert sum(len(line) for _, line in supervisor.lines[1:-1]) == 200_000
+
+
+def test_the_log_file_is_bounded_and_gives_back_the_last_lines(tmp_path: Path) -> None:
+    log = LogFile(tmp_path)
+    for number in range(35_000):
+        log.write("api" if number % 2 else "publisher", f"{number} {'x' * 1000}")
+    log.close()
+
+    sizes = [path.stat().st_size for path in tmp_path.iterdir()]
+    assert len(sizes) == 3
+    assert max(sizes) <= 10_000_000
+    assert log_path(tmp_path).exists()
+    last = read_last(tmp_path, process="api", count=2)
+    assert [(name, line.split()[0]) for name, line in last] == [
+        ("api", "34997"),
+        ("api", "34999"),
+    ]
