@@ -15,7 +15,12 @@ from slimtrack.sql.wakeup import WakeUp
 from slimtrack.tracking import Tracking
 
 #: What a session of a caller may take; a lock that is held longer is a fault elsewhere.
-CALLER_SESSION: Final = {"lock_timeout": "2s", "statement_timeout": "5s", "jit": "off"}
+CALLER_SESSION: Final = {
+    "lock_timeout": "2s",
+    "statement_timeout": "5s",
+    "jit": "off",
+    "timezone": "UTC",
+}
 #: Seconds that a caller waits for a free connection before it is told to come back.
 CALLER_POOL_TIMEOUT: Final = 2.0
 

@@ -7,6 +7,9 @@ import falcon
 
 from slimtrack.http import problems
 
+#: Bytes of a body that are read before it is refused; an order needs a fraction of it.
+MAX_BODY: Final = 64 * 1024
+
 _JSON: Final = "application/json"
 
 
@@ -21,15 +24,15 @@ def read_json(req: falcon.Request) -> bytes:
     if req.get_header("Content-Encoding", default="identity") != "identity":
         raise problems.unsupported_body("Send the body as it is, without Content-Encoding.")
     length = req.content_length
-    if length is not None and length > problems.MAX_BODY:
-        raise problems.body_too_large()
+    if length is not None and length > MAX_BODY:
+        raise problems.body_too_large(MAX_BODY)
     try:
         # Not the bounded stream: it takes a chunked body, which has no Content-Length, for empty.
-        body = req.stream.read(problems.MAX_BODY + 1)
+        body = req.stream.read(MAX_BODY + 1)
     except Exception as error:  # bad chunks, a lost connection: each WSGI server has its own
         raise problems.malformed_body("The body did not arrive as a whole.") from error
-    if len(body) > problems.MAX_BODY:
-        raise problems.body_too_large()
+    if len(body) > MAX_BODY:
+        raise problems.body_too_large(MAX_BODY)
     if length is not None and len(body) != length:
         raise problems.malformed_body("The body is shorter than its Content-Length.")
     return body

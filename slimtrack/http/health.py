@@ -1,11 +1,8 @@
 """The resources for those who watch the process."""
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Final
 
 import falcon
-
-LIVE: Final = {"status": "live"}
 
 
 class Liveness:
@@ -13,7 +10,7 @@ class Liveness:
 
     def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
         """Say so."""
-        resp.media = LIVE
+        resp.media = {"status": "live"}
 
 
 class Readiness:

@@ -13,12 +13,8 @@ from slimtrack.domain.errors import (
     SlimTrackError,
     UnavailableError,
 )
-from slimtrack.domain.order import MAX_METADATA_BYTES
 
 MEDIA_TYPE: Final = "application/problem+json"
-
-#: Bytes of a body that are read before it is refused; an order needs a fraction of it.
-MAX_BODY: Final = 16 * MAX_METADATA_BYTES
 
 _log: Final = structlog.get_logger()
 
@@ -53,13 +49,13 @@ def malformed_body(detail: str) -> Problem:
     return Problem(HTTPStatus.BAD_REQUEST, "malformed-body", "Malformed body", detail)
 
 
-def body_too_large() -> Problem:
+def body_too_large(most: int) -> Problem:
     """Say how large a body may be."""
     return Problem(
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         "body-too-large",
         "Body too large",
-        f"The body is larger than {MAX_BODY} bytes.",
+        f"The body is larger than {most} bytes.",
     )
 
 
@@ -167,15 +163,12 @@ def _answer_unexpected(
 
 def _serialize(_req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError) -> None:
     status = HTTPStatus(error.status_code)
-    document: dict[str, Any] = {
-        "type": f"urn:slimtrack:problem:{error.kind}"
-        if isinstance(error, Problem)
-        else "about:blank",
-        "title": error.title if isinstance(error, Problem) else status.phrase,
-        "status": status.value,
-        "detail": error.description or status.description,
-    }
-    if isinstance(error, Problem):
-        document |= error.members
     resp.content_type = MEDIA_TYPE
-    resp.media = document
+    if isinstance(error, Problem):
+        named = {"type": f"urn:slimtrack:problem:{error.kind}", "title": error.title}
+        members = error.members
+    else:  # Falcon's own: unknown paths and methods
+        named = {"type": "about:blank", "title": status.phrase}
+        members = {}
+    detail = error.description or status.description
+    resp.media = {**named, "status": status.value, "detail": detail, **members}

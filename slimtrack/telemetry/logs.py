@@ -7,7 +7,7 @@ from typing import Any, Final
 import structlog
 
 #: Libraries that say at INFO what is of no use to an operator.
-_QUIET: Final = ("apscheduler", "dramatiq", "pika", "psycopg.pool")
+_QUIET: Final = ("apscheduler", "dramatiq", "psycopg.pool")
 
 
 def configure(*, level: str = "info", form: str = "auto") -> None:
@@ -46,6 +46,8 @@ def configure(*, level: str = "info", form: str = "auto") -> None:
     root.setLevel(level.upper())
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+    # It writes several errors and a traceback for each attempt to connect; we say it in a line.
+    logging.getLogger("pika").setLevel(logging.CRITICAL)
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,

@@ -88,7 +88,7 @@ def serve(environment: dict[str, str], tmp_path: Path, *, workers: int) -> Itera
     }
     log = tmp_path / "gunicorn.log"
     with log.open("wb") as output:
-        process = subprocess.Popen(COMMAND, env=environment, stdout=output, stderr=output)  # noqa: S603 - our own
+        process = subprocess.Popen(COMMAND, env=environment, stdout=output, stderr=output)
     started = Server(process=process, port=port, log=log)
     try:
         deadline = time.monotonic() + 30
@@ -218,7 +218,7 @@ def test_the_workers_end_with_a_master_that_is_killed(server: Server) -> None:
 
 def test_a_wrong_setting_is_one_line_at_start(environment: dict[str, str]) -> None:
     environment |= {"SLIMTRACK_API_THREADS": "many", "DATABASE_URL": "swordfish"}
-    done = subprocess.run(  # noqa: S603 - our own
+    done = subprocess.run(
         COMMAND, env=environment, capture_output=True, text=True, timeout=30, check=False
     )
     assert done.returncode == 1

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from slimtrack.settings import STAGES
+from slimtrack.domain.order import STAGES
 
 PROCESSES = {
     *("postgresql", "rabbitmq", "redis", "publisher", "api"),

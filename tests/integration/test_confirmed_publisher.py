@@ -1,0 +1,223 @@
+"""Confirmed publishing on a real RabbitMQ, behind a network that fails."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+
+import pika
+import pytest
+from observing import count_waiting, take_all, wait_until
+from pika.adapters.blocking_connection import BlockingChannel
+from proxy import Proxy
+
+from slimtrack.broker.messages import SetMessage
+from slimtrack.broker.publishing import ConfirmedPublisher, Outcome
+from slimtrack.broker.topology import dead_letter_queue
+from slimtrack.routing import BY_QUEUE
+
+QUEUES = list(BY_QUEUE)
+ONE = QUEUES[0]
+
+
+def messages(count: int, *, queue: str = ONE) -> list[SetMessage]:
+    return [SetMessage(queue_name=queue, actor_name="any", row_ids=[row]) for row in range(count)]
+
+
+@pytest.fixture
+def proxy(amqp_url: str) -> Iterator[Proxy]:
+    with Proxy(amqp_url) as running:
+        yield running
+
+
+@pytest.fixture
+def publisher(proxy: Proxy) -> Iterator[ConfirmedPublisher]:
+    with closing(
+        ConfirmedPublisher(proxy.url, queue_names=QUEUES, on_ready=lambda: None)
+    ) as running:
+        wait_until(lambda: running.is_ready)
+        yield running
+
+
+@pytest.fixture
+def channel(amqp_url: str) -> Iterator[BlockingChannel]:
+    """The broker as it is, without the proxy."""
+    with pika.BlockingConnection(pika.URLParameters(amqp_url)) as connection:
+        yield connection.channel()
+
+
+def threads() -> list[str]:
+    return [each.name for each in threading.enumerate() if each.name == "confirmed-publisher"]
+
+
+def test_a_batch_larger_than_the_window_is_confirmed_and_each_message_is_there_once(
+    publisher: ConfirmedPublisher, channel: BlockingChannel
+) -> None:
+    sent = [message for queue in QUEUES[:3] for message in messages(500, queue=queue)]
+
+    assert publisher.publish(sent, timeout=10) == [Outcome.CONFIRMED] * 1_500
+
+    for queue in QUEUES[:3]:
+        arrived = take_all(channel, queue)
+        assert {properties.delivery_mode for properties, _ in arrived} == {2}
+        assert Counter(properties.message_id for properties, _ in arrived) == Counter(
+            each.id for each in sent if each.queue_name == queue
+        )
+
+
+def test_messages_of_many_threads_at_once_are_all_confirmed(
+    publisher: ConfirmedPublisher, channel: BlockingChannel
+) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        outcomes = list(
+            pool.map(lambda _: publisher.publish(messages(300), timeout=10), range(4))
+        )
+
+    assert outcomes == [[Outcome.CONFIRMED] * 300] * 4
+    assert count_waiting(channel, ONE) == 1_200
+
+
+def test_a_message_to_a_deleted_queue_is_returned_and_the_queue_comes_back(
+    publisher: ConfirmedPublisher, channel: BlockingChannel
+) -> None:
+    channel.queue_delete(ONE)
+    before = publisher.disruptions
+
+    outcomes = publisher.publish([*messages(2), *messages(1, queue=QUEUES[1])], timeout=5)
+
+    assert outcomes == [Outcome.RETURNED, Outcome.RETURNED, Outcome.CONFIRMED]
+    assert publisher.disruptions > before
+    # What is declared for the second return is behind the message: ask in the same order.
+    assert publisher.publish(messages(1), timeout=5) == [Outcome.CONFIRMED]
+    assert count_waiting(channel, ONE) == 1
+
+
+def test_messages_whose_confirms_are_cut_off_are_lost_and_never_confirmed(
+    publisher: ConfirmedPublisher, proxy: Proxy, channel: BlockingChannel
+) -> None:
+    proxy.hold(answers_only=True)
+    with ThreadPoolExecutor(1) as pool:
+        outcomes = pool.submit(publisher.publish, messages(20), timeout=10)
+        wait_until(lambda: count_waiting(channel, ONE) == 20)
+        proxy.cut()
+        assert outcomes.result() == [Outcome.LOST] * 20
+    proxy.release()
+
+    wait_until(lambda: publisher.is_ready)
+    assert publisher.publish(messages(5), timeout=5) == [Outcome.CONFIRMED] * 5
+    assert proxy.connections == 2
+    assert publisher.disruptions == 2
+
+
+def test_a_connection_cut_in_the_middle_of_a_batch_confirms_only_what_arrived(
+    publisher: ConfirmedPublisher, proxy: Proxy, channel: BlockingChannel
+) -> None:
+    sent = messages(20_000)
+    with ThreadPoolExecutor(1) as pool:
+        outcomes = pool.submit(publisher.publish, sent, timeout=20)
+        wait_until(lambda: count_waiting(channel, ONE) >= 1_000)
+        proxy.cut()
+        by_outcome = Counter(outcomes.result())
+
+    assert by_outcome.keys() == {Outcome.CONFIRMED, Outcome.LOST}
+    confirmed = {
+        each.id
+        for each, outcome in zip(sent, outcomes.result(), strict=True)
+        if outcome is Outcome.CONFIRMED
+    }
+    assert confirmed <= {properties.message_id for properties, _ in take_all(channel, ONE)}
+
+
+def test_messages_in_a_black_hole_time_out_and_late_confirms_settle_no_other_message(
+    publisher: ConfirmedPublisher, proxy: Proxy, channel: BlockingChannel
+) -> None:
+    proxy.hold()
+    started = time.monotonic()
+    assert publisher.publish(messages(600), timeout=0.4) == [Outcome.TIMED_OUT] * 600
+    assert 0.4 <= time.monotonic() - started < 1
+    # The window is full of messages without an answer.
+    assert publisher.publish(messages(1), timeout=0.1) == [Outcome.TIMED_OUT]
+
+    proxy.release()
+
+    assert publisher.publish(messages(3), timeout=5) == [Outcome.CONFIRMED] * 3
+    assert proxy.connections == 1
+    # What was given up on before it was sent is not sent any more.
+    assert count_waiting(channel, ONE) == 512 + 3
+
+
+def test_a_broker_that_cannot_be_reached_is_an_answer_and_not_an_error(
+    amqp_url: str, channel: BlockingChannel
+) -> None:
+    with Proxy(amqp_url) as proxy:
+        proxy.refuse()
+        ready = threading.Event()
+        with closing(
+            ConfirmedPublisher(proxy.url, queue_names=QUEUES, on_ready=ready.set)
+        ) as publisher:
+            time.sleep(0.7)  # the second try to connect has failed too
+            assert not publisher.is_ready
+            assert publisher.publish(messages(3), timeout=1) == [Outcome.TIMED_OUT] * 3
+            assert publisher.count_messages(timeout=1) is None
+
+            proxy.accept()
+
+            assert ready.wait(5)
+            assert publisher.is_ready
+            assert publisher.publish(messages(2), timeout=5) == [Outcome.CONFIRMED] * 2
+            assert count_waiting(channel, ONE) == 2
+
+
+def test_a_publisher_is_not_ready_from_the_moment_its_connection_is_cut(
+    publisher: ConfirmedPublisher, proxy: Proxy
+) -> None:
+    proxy.refuse()
+
+    wait_until(lambda: not publisher.is_ready, timeout=1)
+    assert publisher.publish(messages(1), timeout=1) == [Outcome.TIMED_OUT]
+    proxy.accept()
+    wait_until(lambda: publisher.is_ready)
+
+
+def test_a_queue_of_other_arguments_is_no_end_of_the_publisher(
+    amqp_url: str, channel: BlockingChannel
+) -> None:
+    channel.queue_declare(ONE, durable=False)
+    with closing(
+        ConfirmedPublisher(amqp_url, queue_names=QUEUES, on_ready=lambda: None)
+    ) as publisher:
+        time.sleep(0.7)
+        assert not publisher.is_ready
+        channel.queue_delete(ONE)
+        wait_until(lambda: publisher.is_ready)
+
+
+def test_counting_tells_what_waits_and_brings_deleted_queues_back(
+    publisher: ConfirmedPublisher, channel: BlockingChannel
+) -> None:
+    publisher.publish(messages(3), timeout=5)
+    channel.queue_delete(QUEUES[1])
+    channel.queue_delete(dead_letter_queue(QUEUES[1]))
+
+    assert publisher.count_messages(timeout=2) == {**dict.fromkeys(QUEUES, 0), ONE: 3}
+
+    assert count_waiting(channel, QUEUES[1]) == 0
+    assert count_waiting(channel, dead_letter_queue(QUEUES[1])) == 0
+
+
+def test_closing_ends_the_thread_whether_or_not_the_broker_answers(amqp_url: str) -> None:
+    before = threads()
+    with Proxy(amqp_url) as proxy:
+        for moment in range(20):
+            publisher = ConfirmedPublisher(proxy.url, queue_names=QUEUES, on_ready=lambda: None)
+            time.sleep(moment / 200)  # while it starts, connects, opens, declares, waits
+            if moment == 15:
+                proxy.refuse()
+                time.sleep(0.1)
+            started = time.monotonic()
+            publisher.close()
+            print(moment, time.monotonic() - started)
+            assert threads() == before
+            assert time.monotonic() - started < 2
