@@ -5,7 +5,6 @@ from typing import Any
 import pika
 import pika.exceptions
 import psycopg
-import redis
 from psycopg_pool import ConnectionPool
 
 #: Seconds that a server has to answer.
@@ -33,16 +32,15 @@ def rabbitmq_answers(amqp_url: str) -> bool:
     return True
 
 
-def redis_answers(client: redis.Redis) -> bool:
+def redis_answers(redis_url: str) -> bool:
     """Send a PING."""
+    # Takes longer to import than all else that a command needs, and only the API asks.
+    import redis  # noqa: PLC0415 - as above
+
     try:
-        return bool(client.ping())
+        with redis.Redis.from_url(
+            redis_url, socket_timeout=_TIMEOUT, socket_connect_timeout=_TIMEOUT, retry=None
+        ) as client:
+            return bool(client.ping())
     except redis.RedisError:
         return False
-
-
-def redis_client(redis_url: str) -> redis.Redis:
-    """Return a client that connects at its first use."""
-    return redis.Redis.from_url(
-        redis_url, socket_timeout=_TIMEOUT, socket_connect_timeout=_TIMEOUT, retry=None
-    )

@@ -25,7 +25,6 @@ def create_api(settings: Settings) -> WSGIApplication:
         timeout=CALLER_POOL_TIMEOUT,
     )
     atexit.register(pool.close)
-    cache = probes.redis_client(settings.redis_url)
     return create_app(
         tracking=Tracking(
             pool,
@@ -35,7 +34,7 @@ def create_api(settings: Settings) -> WSGIApplication:
         dependencies={
             "postgresql": partial(probes.postgresql_answers, pool),
             "rabbitmq": partial(probes.rabbitmq_answers, settings.amqp_url),
-            "redis": partial(probes.redis_answers, cache),
+            "redis": partial(probes.redis_answers, settings.redis_url),
         },
         # Without RabbitMQ orders are accepted and wait in the outbox; without Redis nothing waits.
         required={"postgresql"},

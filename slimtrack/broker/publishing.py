@@ -141,10 +141,6 @@ class ConfirmedPublisher:
                 on_close_callback=self._on_end,
             )
             self._connection = connection
-            if self._closing.is_set():  # since the check above: close() may have seen no connection
-                connection.ioloop.add_callback_threadsafe(
-                    partial(self._on_close_wanted, connection)
-                )
             try:
                 connection.ioloop.start()
             except Exception as error:  # noqa: BLE001 - this thread must not end
@@ -154,10 +150,13 @@ class ConfirmedPublisher:
             self._closing.wait(_RECONNECT)
 
     def _on_close_wanted(self, connection: pika.SelectConnection) -> None:
-        if not (connection.is_closing or connection.is_closed):
-            connection.close()  # also while it opens
+        if connection.is_open:
+            connection.close()
 
     def _on_open(self, connection: Any) -> None:
+        if self._closing.is_set():  # pika cannot close a connection while it opens
+            connection.close()
+            return
         connection.add_on_connection_blocked_callback(partial(self._on_blocked, blocked=True))
         connection.add_on_connection_unblocked_callback(partial(self._on_blocked, blocked=False))
         self._open_channel(self._on_channel)

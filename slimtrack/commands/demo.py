@@ -127,7 +127,7 @@ def _stack(directory: Path, *, console: Console) -> Iterator[str]:
         console.print(f"Using the stack that runs in {directory}.")
         yield running.api_url
         return
-    console.print(f"Starting PostgreSQL, RabbitMQ, Redis and SlimTrack in {directory} …")
+    console.print(f"Starting a stack in {directory}")
     started = time.monotonic()
     environment = {"SLIMTRACK_STAGE_DELAYS": _DELAYS, **os.environ}
     stack = start_detached(directory, environment=environment)

@@ -1,23 +1,21 @@
 """One command for each process, for people who have a supervisor of their own."""
 
 import os
-import sys
 from collections.abc import Sequence
-from typing import Annotated, Final, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
 from slimtrack import bootstrap
 from slimtrack.routing import BY_QUEUE
 from slimtrack.settings import Settings
+from slimtrack.stack.processes import (
+    api_command,
+    publisher_command,
+    worker_command,
+    worker_environment,
+)
 from slimtrack.telemetry import logs
-
-#: Dramatiq reads these when it is imported: wait half a second, not three, before a lost
-#: connection is made again; take two messages for each thread, since each of them is a set.
-_RESTART_DELAY: Final = "500"
-_PREFETCH: Final = 2
-#: Milliseconds that a running set has to finish. A thread that cannot store a failure sleeps 5 s.
-_SHUTDOWN_TIMEOUT: Final = "10000"
 
 
 def migrate() -> None:
@@ -32,13 +30,13 @@ def migrate() -> None:
 def api() -> None:
     """Run the API under gunicorn, after the migrations."""
     bootstrap.migrate(_settings())
-    _become("gunicorn", "--config", "python:slimtrack.http.server", "slimtrack.wsgi:create_app()")
+    _become(api_command())
 
 
 def publisher() -> None:
     """Run a publisher, after the migrations."""
     bootstrap.migrate(_settings())
-    _become("slimtrack.publisher")
+    _become(publisher_command())
 
 
 def worker(
@@ -50,18 +48,8 @@ def worker(
     settings = _settings()
     _check_queues(queues or [])
     bootstrap.migrate(settings)
-    threads = settings.worker_threads
-    os.environ["dramatiq_restart_delay"] = _RESTART_DELAY  # noqa: SIM112 - Dramatiq's name
-    os.environ["dramatiq_queue_prefetch"] = str(threads * _PREFETCH)  # noqa: SIM112 - as above
-    _become(
-        "dramatiq",
-        "slimtrack.worker:setup",
-        *("--processes", str(settings.worker_processes)),
-        *("--threads", str(threads)),
-        *("--worker-shutdown-timeout", _SHUTDOWN_TIMEOUT),
-        "--skip-logging",
-        *(("--queues", *queues) if queues else ()),
-    )
+    os.environ.update(worker_environment(settings))
+    _become(worker_command(settings, queues=queues or []))
 
 
 def _settings() -> Settings:
@@ -76,6 +64,6 @@ def _check_queues(queues: Sequence[str]) -> None:
             raise typer.BadParameter(f"There is no queue {queue}; there are {', '.join(BY_QUEUE)}.")
 
 
-def _become(module: str, *arguments: str) -> NoReturn:
+def _become(command: tuple[str, ...]) -> NoReturn:
     """Let another program take this process's place, so that signals reach it."""
-    os.execv(sys.executable, (sys.executable, "-m", module, *arguments))  # noqa: S606 - no shell is wanted
+    os.execv(command[0], command)  # noqa: S606 - no shell is wanted

@@ -51,16 +51,12 @@ def up(
         return
     signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _interrupt)
-    printer = _Printer()
     try:
         run_stack(
             directory,
             environment=os.environ,
             migrate=_migrate,
-            report=printer.report,
-            on_line=printer.line,
-            on_change=printer.change,
-            on_ready=printer.ready,
+            audience=_Printer(),
         )
     except Interrupted:  # before anything had started
         return
@@ -155,10 +151,15 @@ def start_detached(directory: Path, *, environment: Mapping[str, str] = os.envir
             stderr=output,
             start_new_session=True,
         )
+    said = ""
     while process.poll() is None:
         stack = running_stack(directory)
-        if stack and stack.pid == process.pid and stack.is_ready:
-            return stack
+        if stack and stack.pid == process.pid:
+            if stack.is_ready:
+                return stack
+            if stack.doing != said:
+                said = stack.doing
+                typer.echo(said)
         time.sleep(0.1)
     raise StackError(errors.read_text("utf-8", "replace").strip() or "The stack did not start.")
 

@@ -58,6 +58,7 @@ class Publisher:
         self._stage_bound = stage_bound
         self._set_size = set_size
         self._wanted = wanted
+        self._next_due_at: datetime | None = None
 
     def wake_up(self) -> None:
         """Look for due rows soon."""
@@ -90,6 +91,9 @@ class Publisher:
             rows = outbox.claim_due_rows(
                 connection, bound=self._stage_bound, set_size=self._set_size
             )
+            # In the same transaction, so at the same now(): else a row that becomes due between
+            # the two looks would wait until something else wakes the publisher.
+            self._next_due_at = None if rows else outbox.find_next_due_at(connection)
             if not rows:
                 return 0
             messages = pack(rows, set_size=self._set_size)
@@ -108,9 +112,7 @@ class Publisher:
         return len(confirmed)
 
     def _seconds_until_due(self) -> float:
-        with self._pool.connection() as connection:
-            due_at = outbox.find_next_due_at(connection)
-        if due_at is None:
+        if self._next_due_at is None:
             return _LONGEST_SLEEP
-        seconds = (due_at - datetime.now(UTC)).total_seconds()
+        seconds = (self._next_due_at - datetime.now(UTC)).total_seconds()
         return min(max(seconds, 0.0), _LONGEST_SLEEP)

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from slimtrack.stack.directory import StateDirectory
 from slimtrack.stack.logfile import LogFile
@@ -22,15 +22,28 @@ class Interrupted(BaseException):
     """Raised by whoever wants the stack to stop, wherever it is."""
 
 
+class Audience(Protocol):
+    """Who is told of what happens; ``line`` is called from many threads."""
+
+    def report(self, text: str) -> None:
+        """Hear what the stack does now."""
+
+    def line(self, name: str, line: str) -> None:
+        """Hear a line that a process wrote."""
+
+    def change(self, process: ProcessState) -> None:
+        """Hear of a process's new phase."""
+
+    def ready(self, stack: StackState) -> None:
+        """Hear once that everything works."""
+
+
 def run_stack(
     directory: Path,
     *,
     environment: Mapping[str, str],
     migrate: Callable[[Mapping[str, str]], None],
-    report: Callable[[str], None],
-    on_line: Callable[[str, str], None],
-    on_change: Callable[[ProcessState], None],
-    on_ready: Callable[[StackState], None],
+    audience: Audience,
 ) -> None:
     """Run a stack until ``Interrupted`` is raised in this thread, then stop it in order.
 
@@ -38,59 +51,87 @@ def run_stack(
         directory: where its state lies.
         environment: what the processes get, besides the servers' URLs.
         migrate: applies the migrations; given the processes' environment.
-        report: told of what takes long.
-        on_line: told every line that a process writes, from other threads.
-        on_change: told of every change of a process's phase.
-        on_ready: told once that everything works.
+        audience: told of what happens.
 
     Raises:
         StackError: another stack runs in the directory, or something does not start.
     """
     state = StateDirectory.create(directory)
     with hold_lock(state), closing(LogFile(state.path)) as log:
-
-        def line_written(name: str, line: str) -> None:
-            log.write(name, line)
-            on_line(name, line)
-
-        def changed(process: ProcessState) -> None:
-            on_change(process)
-            write_state(state, describe())
-
-        def describe() -> StackState:
-            return StackState(
-                pid=os.getpid(),
-                api_url=api_url,
-                environment=dict(urls),
-                processes=supervisor.states,
-            )
-
-        api_url = ""
-        urls: Mapping[str, str] = {}
-        supervisor = Supervisor(on_line=line_written, on_change=changed)
+        host = _Host(state, log=log, audience=audience)
         try:
-            write_state(state, describe())
-            servers = prepare_servers(directory, environment=environment, report=report)
-            supervisor.start(servers.services)
-            inner = {**environment, **servers.environment}
-            migrate(inner)
-            bind = choose_bind(environment)
-            supervisor.start(plan_workers(inner), [plan_api(inner, bind=bind)])
-            api_url, urls = url_of(bind), servers.environment
-            write_state(state, describe())
-            on_ready(describe())
-            while True:
-                supervisor.poll()
-                time.sleep(_INTERVAL)
+            host.start(environment, migrate=migrate)
+            host.look_after()
         except Interrupted:
-            report("Stopping …")
+            host.report("Stopping …")
         finally:
-            _stop(supervisor)
+            host.stop()
 
 
-def _stop(supervisor: Supervisor) -> None:
-    try:
-        supervisor.stop()
-    except Interrupted:  # a second time: whoever asks has no patience left
-        supervisor.kill()
-        supervisor.stop()
+class _Host:
+    """A stack, its log and the file that tells others of it."""
+
+    def __init__(self, state: StateDirectory, *, log: LogFile, audience: Audience) -> None:
+        self._state = state
+        self._log = log
+        self._audience = audience
+        self._supervisor = Supervisor(on_line=self._line, on_change=self._change)
+        self._doing = self._api_url = ""
+        self._urls: Mapping[str, str] = {}
+
+    def start(
+        self, environment: Mapping[str, str], *, migrate: Callable[[Mapping[str, str]], None]
+    ) -> None:
+        self.report("Looking for the servers …")
+        servers = prepare_servers(self._state.path, environment=environment, report=self.report)
+        inner = {**environment, **servers.environment}
+        bind = choose_bind(environment)
+        # Before anything is started: this is where a wrong setting shows.
+        workers, api = plan_workers(inner), plan_api(inner, bind=bind)
+        if servers.services:
+            self.report("Starting the servers …")
+            self._supervisor.start(servers.services)
+        self.report("Applying the migrations …")
+        migrate(inner)
+        self.report("Starting the processes …")
+        self._supervisor.start(workers, [api])
+        self._api_url, self._urls = url_of(bind), servers.environment
+        self._write()
+        self._audience.ready(self._describe())
+
+    def look_after(self) -> None:
+        while True:
+            self._supervisor.poll()
+            time.sleep(_INTERVAL)
+
+    def stop(self) -> None:
+        try:
+            self._supervisor.stop()
+        except Interrupted:  # a second time: whoever asks has no patience left
+            self._supervisor.kill()
+            self._supervisor.stop()
+
+    def report(self, text: str) -> None:
+        self._doing = text
+        self._audience.report(text)
+        self._write()
+
+    def _line(self, name: str, line: str) -> None:
+        self._log.write(name, line)
+        self._audience.line(name, line)
+
+    def _change(self, process: ProcessState) -> None:
+        self._audience.change(process)
+        self._write()
+
+    def _write(self) -> None:
+        write_state(self._state, self._describe())
+
+    def _describe(self) -> StackState:
+        return StackState(
+            pid=os.getpid(),
+            doing=self._doing,
+            api_url=self._api_url,
+            environment=dict(self._urls),
+            processes=self._supervisor.states,
+        )

@@ -1,17 +1,21 @@
-"""Our own processes, as the stack starts them."""
+"""Our own processes: their command lines, and how the stack starts them."""
 
 import socket
 import sys
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Final
 
 from slimtrack.routing import BY_STAGE
+from slimtrack.settings import Settings
 from slimtrack.stack.directory import free_ports
 from slimtrack.stack.service import Service
 
 _USUAL_BIND: Final = "127.0.0.1:8080"
+_WSGI_APP: Final = "slimtrack.wsgi:create_app()"
+#: Milliseconds that a running set has to finish; a thread that cannot store a failure sleeps 5 s.
+_SHUTDOWN_TIMEOUT: Final = "10000"
 
 
 def choose_bind(environment: Mapping[str, str]) -> str:
@@ -34,22 +38,53 @@ def url_of(bind: str) -> str:
     return f"http://{'127.0.0.1' if host in {'0.0.0.0', '*', '[::]'} else host}:{port}"  # noqa: S104 - compared
 
 
+def api_command() -> tuple[str, ...]:
+    """Return the command line of the API."""
+    return _python("gunicorn", "--config", "python:slimtrack.http.server", _WSGI_APP)
+
+
+def publisher_command() -> tuple[str, ...]:
+    """Return the command line of a publisher."""
+    return _python("slimtrack.publisher")
+
+
+def worker_command(settings: Settings, *, queues: Sequence[str]) -> tuple[str, ...]:
+    """Return the command line of a group of worker processes; no queues mean all."""
+    return _python(
+        "dramatiq",
+        "slimtrack.worker:setup",
+        *("--processes", str(settings.worker_processes)),
+        *("--threads", str(settings.worker_threads)),
+        *("--worker-shutdown-timeout", _SHUTDOWN_TIMEOUT),
+        "--skip-logging",
+        *(("--queues", *queues) if queues else ()),
+    )
+
+
+def worker_environment(settings: Settings) -> dict[str, str]:
+    """Return what Dramatiq reads from the environment when it is imported."""
+    return {
+        # Half a second, not three, before a lost connection is made again.
+        "dramatiq_restart_delay": "500",
+        # Two messages for each thread: each of them is a whole set.
+        "dramatiq_queue_prefetch": str(2 * settings.worker_threads),
+    }
+
+
 def plan_workers(environment: Mapping[str, str]) -> list[Service]:
     """Return the publisher and a process group for each queue."""
-    workers = {
-        f"worker-{stage}": ("worker", "--queues", route.queue_name)
-        for stage, route in BY_STAGE.items()
-    }
-    commands = {"publisher": ("publisher",), **workers}
-    return [
+    settings = Settings.from_environment(environment)
+    publisher = Service(name="publisher", command=publisher_command(), ready=None, env=environment)
+    workers = [
         Service(
-            name=name,
-            command=(sys.executable, "-m", "slimtrack", *command),
+            name=f"worker-{stage}",
+            command=worker_command(settings, queues=[route.queue_name]),
             ready=None,
-            env=environment,
+            env={**environment, **worker_environment(settings)},
         )
-        for name, command in commands.items()
+        for stage, route in BY_STAGE.items()
     ]
+    return [publisher, *workers]
 
 
 def plan_api(environment: Mapping[str, str], *, bind: str) -> Service:
@@ -57,11 +92,15 @@ def plan_api(environment: Mapping[str, str], *, bind: str) -> Service:
     url = url_of(bind)
     return Service(
         name="api",
-        command=(sys.executable, "-m", "slimtrack", "api"),
+        command=api_command(),
         ready=partial(_answers, f"{url}/health/live"),
         env={**environment, "SLIMTRACK_API_BIND": bind},
         address=url,
     )
+
+
+def _python(module: str, *arguments: str) -> tuple[str, ...]:
+    return (sys.executable, "-m", module, *arguments)
 
 
 def _answers(url: str) -> bool:

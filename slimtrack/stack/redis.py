@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Final
 
-from slimtrack.probes import redis_answers, redis_client
+from slimtrack.probes import redis_answers
 from slimtrack.stack.directory import StateDirectory, account_for, locking
 from slimtrack.stack.provision import Program
 from slimtrack.stack.service import Service
@@ -36,7 +36,7 @@ def prepare(state: StateDirectory, program: Program, *, port: int) -> tuple[Serv
     service = Service(
         name="redis",
         command=locking(data, str(program.path), str(settings)),
-        ready=partial(redis_answers, redis_client(url)),
+        ready=partial(redis_answers, url),
         env=program.env,
         user=user,
         address=f"redis://127.0.0.1:{port}/0",

@@ -40,9 +40,14 @@ class ProcessState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StackState(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole stack; ``environment`` holds the URLs of its servers, with their passwords."""
+    """A whole stack.
+
+    ``doing`` is what it does while it is not ready yet; ``environment`` holds the URLs of its
+    servers, with their passwords.
+    """
 
     pid: int
+    doing: str
     api_url: str
     environment: dict[str, str]
     processes: list[ProcessState]
