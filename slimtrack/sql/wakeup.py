@@ -54,6 +54,7 @@ class WakeUp:
                         time.sleep(_PAUSE)
             except psycopg.Error as error:
                 _log.warning("wake_up.failed", error=str(error))
+                self._wanted.set()  # the one that failed is still owed
                 time.sleep(_RECONNECT)
 
 
