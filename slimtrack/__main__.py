@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from slimtrack import __version__
-from slimtrack.commands import demo, processes, stack
+from slimtrack.commands import demo, orders, processes, stack
 from slimtrack.domain.errors import SettingsError, SlimTrackError
 
 app = typer.Typer(
@@ -40,6 +40,8 @@ app.command(rich_help_panel="The local stack")(stack.up)
 app.command(rich_help_panel="The local stack")(stack.status)
 app.command(rich_help_panel="The local stack")(stack.logs)
 app.command(rich_help_panel="The local stack")(stack.down)
+app.command("import", rich_help_panel="Orders")(orders.import_)
+app.command(rich_help_panel="Orders")(orders.track)
 app.command(rich_help_panel="Single processes")(processes.migrate)
 app.command(rich_help_panel="Single processes")(processes.api)
 app.command(rich_help_panel="Single processes")(processes.publisher)

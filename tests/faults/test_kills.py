@@ -1,0 +1,122 @@
+"""Processes are killed in the middle of the work, and nobody helps."""
+
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+
+from slimtrack.commands.stack import start_detached, stop_stack
+from slimtrack.domain.order import STAGES
+from slimtrack.stack.state import StackState, running_stack
+
+ROWS = 5_000
+REQUESTS = 300
+VICTIMS = ("publisher", *(f"worker-{stage}" for stage in STAGES), "api")
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="slimtrack-kills-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder) / "state"
+
+
+@pytest.fixture
+def stack(directory: Path) -> Iterator[StackState]:
+    own = {name: text for name, text in os.environ.items() if not name.endswith("_URL")}
+    try:
+        yield start_detached(directory, environment={**own, "SLIMTRACK_STAGE_DELAYS": "0"})
+    finally:
+        stop_stack(directory)
+
+
+def wait_until(happened: Callable[[], bool], *, seconds: float = 90) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.1)
+
+
+def place_over_http(stack: StackState, outcomes: dict[str, int]) -> None:
+    """Place orders until each has an answer; the reference keeps a repeat from making two."""
+    host = urlsplit(stack.api_url).netloc
+    for number in range(REQUESTS):
+        reference = f"HTTP-{number}"
+        while reference not in outcomes:
+            connection = http.client.HTTPConnection(host, timeout=5)
+            try:
+                connection.request(
+                    "POST",
+                    "/api/orders",
+                    json.dumps({"description": "Over HTTP", "reference": reference}),
+                    {"Content-Type": "application/json"},
+                )
+                status = connection.getresponse().status
+                if status in {201, 409}:
+                    outcomes[reference] = status
+            except (OSError, http.client.HTTPException):
+                time.sleep(0.05)
+            finally:
+                connection.close()
+        time.sleep(0.02)
+
+
+def test_publisher_workers_and_api_are_killed_in_the_middle_of_an_import(
+    directory: Path, stack: StackState, tmp_path: Path
+) -> None:
+    rows = tmp_path / "orders.csv"
+    rows.write_text(
+        "reference,description\n" + "".join(f"PO-{n},Parcel {n}\n" for n in range(ROWS))
+    )
+    outcomes: dict[str, int] = {}
+    caller = threading.Thread(target=place_over_http, args=(stack, outcomes))
+    caller.start()
+    with (
+        psycopg.connect(stack.environment["DATABASE_URL"], autocommit=True) as database,
+        subprocess.Popen(
+            [sys.executable, "-m", "slimtrack", "import", str(rows)],
+            env={**os.environ, "SLIMTRACK_STATE_DIR": str(directory)},
+        ) as importing,
+    ):
+
+        def count(condition: str) -> int:
+            row = database.execute(f"SELECT count(*) FROM {condition}").fetchone()  # noqa: S608 - ours
+            assert row
+            return int(row[0])
+
+        # In the middle: some orders are on their way, none of the kills finds an idle system.
+        wait_until(lambda: count("order_events WHERE sequence > 1") > 0)
+        for name in VICTIMS:
+            state = running_stack(directory)
+            assert state
+            pid = next(each.pid for each in state.processes if each.name == name)
+            assert pid
+            os.kill(pid, signal.SIGKILL)
+        assert count("outbox") > 0, "nothing was under way when the processes were killed"
+
+        assert importing.wait(timeout=120) == 0
+        caller.join(timeout=120)
+        assert len(outcomes) == REQUESTS
+        wait_until(lambda: count("orders WHERE status = 'delivered'") == ROWS + REQUESTS)
+
+        assert count("orders") == ROWS + REQUESTS
+        assert count("orders WHERE version <> 5") == 0
+        assert count("order_events") == 5 * (ROWS + REQUESTS)
+        assert count("order_events WHERE sequence NOT BETWEEN 1 AND 5") == 0
+        assert count("outbox") == 0
+        assert count("dead_letters") == 0
+    state = running_stack(directory)
+    assert state
+    restarts = {each.name: each.restarts for each in state.processes}
+    assert {name: restarts[name] for name in VICTIMS} == dict.fromkeys(VICTIMS, 1)
