@@ -12,8 +12,12 @@ from slimtrack.domain.order import STAGES, Status
 
 def _url(*schemes: str) -> Callable[[str], str]:
     def read(text: str) -> str:
-        parts = urlsplit(text)
-        if parts.scheme not in schemes or not parts.hostname:
+        try:
+            parts = urlsplit(text)
+            usable = parts.scheme in schemes and bool(parts.hostname)
+        except ValueError:  # what it says quotes the password
+            usable = False
+        if not usable:
             raise ValueError(f"must be a URL like {schemes[0]}://user:password@host:port/name")
         return text
 

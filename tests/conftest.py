@@ -11,6 +11,8 @@ import pika
 import pika.exceptions
 import psycopg
 import pytest
+from pika.adapters.blocking_connection import BlockingChannel
+from proxy import Proxy
 from psycopg import sql
 
 from slimtrack.broker.topology import dead_letter_queue
@@ -80,6 +82,20 @@ def amqp_url(servers: Mapping[str, str]) -> str:
             channel.queue_delete(route.queue_name)
             channel.queue_delete(dead_letter_queue(route.queue_name))
     return servers["AMQP_URL"]
+
+
+@pytest.fixture
+def channel(amqp_url: str) -> Iterator[BlockingChannel]:
+    """A channel to the broker, to look at the queues."""
+    with pika.BlockingConnection(pika.URLParameters(amqp_url)) as connected:
+        yield connected.channel()
+
+
+@pytest.fixture
+def proxy(amqp_url: str) -> Iterator[Proxy]:
+    """A network before the broker that does as it is told."""
+    with Proxy(amqp_url) as running:
+        yield running
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from slimtrack.commands.stack import start_detached, stop_stack
 from slimtrack.domain.order import STAGES
 from slimtrack.stack.state import StackState, running_stack
 
@@ -25,20 +24,24 @@ REQUESTS = 300
 VICTIMS = ("publisher", *(f"worker-{stage}" for stage in STAGES), "api")
 
 
+def slimtrack(*arguments: str, directory: Path) -> subprocess.Popen[bytes]:
+    own = {name: text for name, text in os.environ.items() if not name.endswith("_URL")}
+    more = {"SLIMTRACK_STATE_DIR": str(directory), "SLIMTRACK_STAGE_DELAYS": "0"}
+    return subprocess.Popen([sys.executable, "-m", "slimtrack", *arguments], env={**own, **more})
+
+
 @pytest.fixture
 def directory() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="slimtrack-kills-") as folder:
         Path(folder).chmod(0o755)
-        yield Path(folder) / "state"
-
-
-@pytest.fixture
-def stack(directory: Path) -> Iterator[StackState]:
-    own = {name: text for name, text in os.environ.items() if not name.endswith("_URL")}
-    try:
-        yield start_detached(directory, environment={**own, "SLIMTRACK_STAGE_DELAYS": "0"})
-    finally:
-        stop_stack(directory)
+        state = Path(folder) / "state"
+        try:
+            with slimtrack("up", "--detach", directory=state) as starting:
+                assert starting.wait() == 0
+            yield state
+        finally:
+            with slimtrack("down", directory=state):
+                pass
 
 
 def wait_until(happened: Callable[[], bool], *, seconds: float = 90) -> None:
@@ -73,21 +76,20 @@ def place_over_http(stack: StackState, outcomes: dict[str, int]) -> None:
 
 
 def test_publisher_workers_and_api_are_killed_in_the_middle_of_an_import(
-    directory: Path, stack: StackState, tmp_path: Path
+    directory: Path, tmp_path: Path
 ) -> None:
     rows = tmp_path / "orders.csv"
     rows.write_text(
         "reference,description\n" + "".join(f"PO-{n},Parcel {n}\n" for n in range(ROWS))
     )
+    stack = running_stack(directory)
+    assert stack
     outcomes: dict[str, int] = {}
     caller = threading.Thread(target=place_over_http, args=(stack, outcomes))
     caller.start()
     with (
         psycopg.connect(stack.environment["DATABASE_URL"], autocommit=True) as database,
-        subprocess.Popen(
-            [sys.executable, "-m", "slimtrack", "import", str(rows)],
-            env={**os.environ, "SLIMTRACK_STATE_DIR": str(directory)},
-        ) as importing,
+        slimtrack("import", str(rows), directory=directory) as importing,
     ):
 
         def count(condition: str) -> int:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
-import pika
 import pytest
 from observing import count_waiting, take_all, wait_until
 from pika.adapters.blocking_connection import BlockingChannel
@@ -27,25 +26,12 @@ def messages(count: int, *, queue: str = ONE) -> list[SetMessage]:
 
 
 @pytest.fixture
-def proxy(amqp_url: str) -> Iterator[Proxy]:
-    with Proxy(amqp_url) as running:
-        yield running
-
-
-@pytest.fixture
 def publisher(proxy: Proxy) -> Iterator[ConfirmedPublisher]:
     with closing(
         ConfirmedPublisher(proxy.url, queue_names=QUEUES, on_ready=lambda: None)
     ) as running:
         wait_until(lambda: running.is_ready)
         yield running
-
-
-@pytest.fixture
-def channel(amqp_url: str) -> Iterator[BlockingChannel]:
-    """The broker as it is, without the proxy."""
-    with pika.BlockingConnection(pika.URLParameters(amqp_url)) as connection:
-        yield connection.channel()
 
 
 def threads() -> list[str]:
@@ -71,9 +57,7 @@ def test_messages_of_many_threads_at_once_are_all_confirmed(
     publisher: ConfirmedPublisher, channel: BlockingChannel
 ) -> None:
     with ThreadPoolExecutor(4) as pool:
-        outcomes = list(
-            pool.map(lambda _: publisher.publish(messages(300), timeout=10), range(4))
-        )
+        outcomes = list(pool.map(lambda _: publisher.publish(messages(300), timeout=10), range(4)))
 
     assert outcomes == [[Outcome.CONFIRMED] * 300] * 4
     assert count_waiting(channel, ONE) == 1_200
@@ -218,6 +202,5 @@ def test_closing_ends_the_thread_whether_or_not_the_broker_answers(amqp_url: str
                 time.sleep(0.1)
             started = time.monotonic()
             publisher.close()
-            print(moment, time.monotonic() - started)
             assert threads() == before
             assert time.monotonic() - started < 2

@@ -1,0 +1,1 @@
+"""Measures SlimTrack on private servers: ``scripts/bench``."""

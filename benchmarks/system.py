@@ -1,0 +1,128 @@
+"""A whole SlimTrack on private servers, with what it costs."""
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import psycopg
+
+from slimtrack import bootstrap
+from slimtrack.settings import Settings
+from slimtrack.stack.processes import choose_bind, plan_api, plan_workers
+from slimtrack.stack.servers import prepare_servers
+from slimtrack.stack.supervisor import Supervisor
+
+_TICKS: Final = os.sysconf("SC_CLK_TCK")
+
+
+class System:
+    """Servers that run, and processes that are started for one measure after the other."""
+
+    def __init__(self, environment: Mapping[str, str], servers: Supervisor) -> None:
+        self.environment = environment
+        self._servers = servers
+
+    @contextmanager
+    def processes(self, **settings: str) -> Iterator["Processes"]:
+        """Run all processes on emptied tables, with these settings."""
+        environment = {**self.environment, **settings}
+        bind = choose_bind(environment)
+        with self.connect() as database:
+            database.execute("TRUNCATE orders, order_events, outbox, dead_letters")
+            # Deferred work of the last measure shall not be paid in this one.
+            database.execute("CHECKPOINT")
+        supervisor = Supervisor(on_line=lambda *_: None)
+        try:
+            api = plan_api(environment, bind=bind)
+            supervisor.start(plan_workers(environment), [api])
+            yield Processes(Settings.from_environment(environment), supervisor, api.address)
+        finally:
+            supervisor.stop()
+
+    def connect(self) -> psycopg.Connection[Any]:
+        """Open a connection in autocommit."""
+        return psycopg.connect(self.environment["DATABASE_URL"], autocommit=True)
+
+    def server_cpu(self) -> dict[str, float]:
+        """Return the CPU seconds that each server has taken so far."""
+        return {state.name: cpu_seconds(state.pid or 0) for state in self._servers.states}
+
+
+class Processes:
+    """Our processes, while they run."""
+
+    def __init__(self, settings: Settings, supervisor: Supervisor, api_url: str) -> None:
+        self.settings = settings
+        self.api_url = api_url
+        self._supervisor = supervisor
+
+    def cpu(self) -> float:
+        """Return the CPU seconds that they have taken so far."""
+        return sum(cpu_seconds(state.pid or 0) for state in self._supervisor.states)
+
+    def memory(self, *names: str) -> int:
+        """Return the resident bytes of the processes whose names start with one of these."""
+        return sum(
+            _resident(pid)
+            for state in self._supervisor.states
+            if state.name.startswith(names)
+            for pid in family(state.pid or 0)
+        )
+
+
+@contextmanager
+def run_system() -> Iterator[System]:
+    """Start private servers with their production settings, migrated; stop them at the end."""
+    with tempfile.TemporaryDirectory(prefix="slimtrack-bench-") as folder:
+        Path(folder).chmod(0o755)
+        prepared = prepare_servers(Path(folder) / "state", environment={}, report=print)
+        servers = Supervisor(on_line=lambda *_: None)
+        try:
+            servers.start(prepared.services)
+            environment = {**os.environ, **prepared.environment, "SLIMTRACK_LOG_LEVEL": "warning"}
+            bootstrap.migrate(Settings.from_environment(environment))
+            yield System(environment, servers)
+        finally:
+            servers.stop()
+
+
+def family(pid: int) -> list[int]:
+    """Return a process and everything that descends from it."""
+    found = [pid]
+    for each in found:
+        try:
+            children = Path(f"/proc/{each}/task/{each}/children").read_text().split()
+        except OSError:
+            continue
+        found += [int(child) for child in children]
+    return found
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU seconds of a process, its descendants and those of them that have ended."""
+    return sum(_ticks(each) for each in family(pid)) / _TICKS
+
+
+def wait_for(seconds: float) -> None:
+    """Sleep; a moment that has passed is no error."""
+    time.sleep(max(0.0, seconds))
+
+
+def _ticks(pid: int) -> int:
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except OSError:
+        return 0
+    return sum(int(field) for field in fields[11:15])
+
+
+def _resident(pid: int) -> int:
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except OSError:
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")

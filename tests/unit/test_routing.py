@@ -1,0 +1,31 @@
+"""The pipeline: one stage, one queue, one actor."""
+
+from slimtrack.domain.order import FINAL, STAGES, TRANSITIONS, Status
+from slimtrack.routing import BY_QUEUE, BY_STAGE, ROUTES
+
+
+def test_each_stage_has_one_queue_that_bears_its_name_and_one_actor() -> None:
+    assert tuple(BY_STAGE) == STAGES
+    assert {stage: route.queue_name for stage, route in BY_STAGE.items()} == {
+        stage: f"orders.{stage}" for stage in STAGES
+    }
+    assert len({route.actor_name for route in BY_STAGE.values()}) == len(STAGES)
+
+
+def test_a_route_is_found_by_its_queue() -> None:
+    assert {route.queue_name: route for route in ROUTES.values()} == BY_QUEUE
+    assert len(BY_QUEUE) == len(ROUTES)
+
+
+def test_every_route_is_a_declared_move() -> None:
+    assert all(route.stage in TRANSITIONS[status] for status, route in ROUTES.items())
+
+
+def test_the_routes_lead_from_received_through_every_stage_to_a_final_status() -> None:
+    status, passed = Status.RECEIVED, []
+    while status in ROUTES:
+        status = ROUTES[status].stage
+        passed.append(status)
+
+    assert tuple(passed) == STAGES
+    assert status in FINAL

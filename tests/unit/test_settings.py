@@ -1,0 +1,130 @@
+"""The environment as a configuration, and what is said about a wrong one."""
+
+from dataclasses import FrozenInstanceError, fields
+
+import pytest
+
+from slimtrack.domain.errors import SettingsError
+from slimtrack.domain.order import STAGES
+from slimtrack.settings import Settings
+
+SERVERS = {
+    "DATABASE_URL": "postgresql://slimtrack:hush@db.example:5432/slimtrack",
+    "AMQP_URL": "amqp://slimtrack:hush@mq.example:5672/",
+    "REDIS_URL": "redis://:hush@cache.example:6379/0",
+}
+
+WRONG = {
+    "DATABASE_URL": ["db.example", "mysql://u:hush@db.example/x", "postgresql:///x"],
+    "AMQP_URL": ["http://mq.example", "amqp://"],
+    "REDIS_URL": ["cache.example:6379", "amqp://cache.example"],
+    "SLIMTRACK_API_BIND": ["8080", ":8080", "0.0.0.0:", "0.0.0.0:0", "0.0.0.0:65536", "a:٨"],
+    "SLIMTRACK_API_WORKERS": ["0", "65", "-1", "two", "1.5", "٢"],
+    "SLIMTRACK_API_THREADS": ["0", "257"],
+    "SLIMTRACK_WORKER_PROCESSES": ["0", "65"],
+    "SLIMTRACK_WORKER_THREADS": ["0", "65"],
+    "SLIMTRACK_STAGE_DELAYS": ["1,2", "1,2,3,4,5", "soon", "-1", "1,,2,3", "nan", "1,2,3,inf"],
+    "SLIMTRACK_SET_SIZE": ["0", "1001"],
+    "SLIMTRACK_STAGE_BOUND": ["0", "100001"],
+    "SLIMTRACK_MAX_RETRIES": ["-1", "1001"],
+    "SLIMTRACK_MIN_BACKOFF": ["-0.1", "nan", "31536001"],
+    "SLIMTRACK_MAX_BACKOFF": ["-0.1", "inf", "a while"],
+    "SLIMTRACK_LOG_FORMAT": ["xml", "JSON"],
+    "SLIMTRACK_LOG_LEVEL": ["trace"],
+}
+
+
+def faults_of(environment: dict[str, str]) -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environment(environment)
+    assert str(caught.value) == "\n".join(caught.value.faults)
+    return caught.value.faults
+
+
+def test_three_urls_are_enough_and_the_rest_has_defaults() -> None:
+    settings = Settings.from_environment(SERVERS)
+
+    assert (settings.database_url, settings.amqp_url, settings.redis_url) == tuple(SERVERS.values())
+    assert settings.api_bind == "127.0.0.1:8080"
+    assert dict(settings.stage_delays) == dict(zip(STAGES, (3.0, 5.0, 5.0, 6.0), strict=True))
+    assert (settings.set_size, settings.stage_bound) == (100, 2000)
+    assert (settings.max_retries, settings.min_backoff, settings.max_backoff) == (4, 1.0, 300.0)
+    assert (settings.log_format, settings.log_level) == ("auto", "info")
+
+
+def test_settings_do_not_change() -> None:
+    with pytest.raises(FrozenInstanceError):
+        Settings.from_environment(SERVERS).set_size = 1  # type: ignore[misc]
+
+
+def test_an_empty_variable_counts_as_not_set() -> None:
+    assert Settings.from_environment({**SERVERS, "SLIMTRACK_SET_SIZE": ""}).set_size == 100
+    assert faults_of({**SERVERS, "AMQP_URL": ""}) == [
+        "AMQP_URL is not set: RabbitMQ, the conduit.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, values in WRONG.items() for value in values]
+)
+def test_a_wrong_value_is_one_line_that_names_its_variable(name: str, value: str) -> None:
+    [fault] = faults_of({**SERVERS, name: value})
+
+    assert fault.startswith(f"{name} must be ")
+    assert fault.endswith(".")
+    assert "\n" not in fault
+    assert "hush" not in fault
+
+
+def test_every_setting_can_be_wrong_and_all_faults_are_told_at_once() -> None:
+    names = [each.metadata["name"] for each in fields(Settings)]
+    assert set(WRONG) == set(names)
+
+    faults = faults_of({name: values[0] for name, values in WRONG.items()})
+
+    assert [fault.partition(" ")[0] for fault in faults] == names
+
+
+def test_missing_and_wrong_settings_are_told_together() -> None:
+    faults = faults_of({"AMQP_URL": "mq", "SLIMTRACK_SET_SIZE": "0"})
+
+    assert [fault.partition(" ")[0] for fault in faults] == [
+        "DATABASE_URL",
+        "AMQP_URL",
+        "REDIS_URL",
+        "SLIMTRACK_SET_SIZE",
+    ]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgres//slimtrack:sesame@db.example/x",
+        "postgresql://slimtrack:sesame\u2100@db.example/x",  # urllib quotes it in its own error
+        "postgresql://slimtrack:sesame@[::1/x",
+    ],
+)
+def test_a_wrong_url_is_refused_without_its_password(url: str) -> None:
+    [fault] = faults_of({**SERVERS, "DATABASE_URL": url})
+
+    assert fault.startswith("DATABASE_URL must be a URL like postgresql://")
+    assert "sesame" not in fault
+    assert "db.example" not in fault
+
+
+@pytest.mark.parametrize(
+    ("text", "delays"),
+    [
+        ("0", (0, 0, 0, 0)),
+        ("2.5", (2.5, 2.5, 2.5, 2.5)),
+        ("1,2,3,4", (1, 2, 3, 4)),
+        (" 1, 2 ,3 , 0.5 ", (1, 2, 3, 0.5)),
+        ("0,0,0,31536000", (0, 0, 0, 31_536_000)),
+    ],
+)
+def test_delays_are_one_for_all_stages_or_one_for_each(
+    text: str, delays: tuple[float, ...]
+) -> None:
+    settings = Settings.from_environment({**SERVERS, "SLIMTRACK_STAGE_DELAYS": text})
+
+    assert tuple(settings.stage_delays[stage] for stage in STAGES) == delays

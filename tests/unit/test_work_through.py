@@ -1,0 +1,113 @@
+"""Working through a set: what is bad in it is found, what is good in it is done."""
+
+from collections.abc import Callable, Sequence
+from math import ceil, log2
+
+import psycopg
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slimtrack.actors.stages import work_through
+from slimtrack.domain.retry import Failure, SetFailedError
+
+
+class Work:
+    """Does a set or, where ``refuse`` raises, nothing of it, as a transaction would."""
+
+    def __init__(self, refuse: Callable[[Sequence[int]], None]) -> None:
+        self.done: list[int] = []
+        self.calls = 0
+        self._refuse = refuse
+
+    def __call__(self, ids: Sequence[int]) -> None:
+        self.calls += 1
+        self._refuse(ids)
+        self.done += ids
+
+
+def refusing(bad: set[int]) -> Work:
+    def refuse(ids: Sequence[int]) -> None:
+        if bad.intersection(ids):
+            raise ValueError(sorted(bad.intersection(ids)))
+
+    return Work(refuse)
+
+
+def failing_from_call(number: int, *, bad: set[int], size: int) -> Work:
+    def refuse(ids: Sequence[int]) -> None:
+        assert 0 < len(ids) <= size
+        if work.calls >= number:
+            raise psycopg.OperationalError("the server closed the connection")
+        if bad.intersection(ids):
+            raise ValueError("bad")
+
+    work = Work(refuse)
+    return work
+
+
+def test_a_good_set_is_one_call() -> None:
+    work = refusing(set())
+    work_through(range(1, 101), work)
+
+    assert (work.calls, work.done) == (1, list(range(1, 101)))
+
+
+def test_one_bad_row_fails_alone_and_is_found_by_halving() -> None:
+    work = refusing({42})
+    with pytest.raises(SetFailedError) as caught:
+        work_through(range(100), work)
+
+    [failure] = caught.value.failures
+    assert list(failure.ids) == [42]
+    assert isinstance(failure.error, ValueError)
+    assert work.done == [row_id for row_id in range(100) if row_id != 42]
+    assert work.calls <= 1 + 2 * ceil(log2(100))
+
+
+@given(size=st.integers(1, 130), data=st.data())
+def test_halving_fails_exactly_the_bad_rows_and_does_every_other_once(
+    size: int, data: st.DataObject
+) -> None:
+    bad = data.draw(st.sets(st.integers(0, size - 1)))
+    work = refusing(bad)
+    failures: Sequence[Failure] = ()
+    try:
+        work_through(range(size), work)
+    except SetFailedError as error:
+        failures = error.failures
+
+    assert all(len(each.ids) == 1 for each in failures)
+    failed = {row_id: each.error for each in failures for row_id in each.ids}
+    assert {row_id: error.args for row_id, error in failed.items()} == {
+        row_id: ([row_id],) for row_id in bad
+    }
+    assert work.done == [row_id for row_id in range(size) if row_id not in bad]
+    assert work.calls <= 1 + 2 * len(bad) * ceil(log2(size))
+
+
+@given(size=st.integers(1, 130), call=st.integers(1, 40), data=st.data())
+def test_an_outage_ends_the_halving_and_fails_exactly_what_is_not_done(
+    size: int, call: int, data: st.DataObject
+) -> None:
+    bad = data.draw(st.sets(st.integers(0, size - 1)))
+    work = failing_from_call(call, bad=bad, size=size)
+    failed: list[tuple[type[BaseException], int]] = []
+    try:
+        work_through(range(size), work)
+    except SetFailedError as error:
+        failed = [(type(each.error), row_id) for each in error.failures for row_id in each.ids]
+
+    delayed = [row_id for kind, row_id in failed if kind is psycopg.OperationalError]
+    assert sorted(work.done + [row_id for _, row_id in failed]) == list(range(size))
+    assert {row_id for kind, row_id in failed if kind is ValueError} == bad - set(delayed)
+    assert work.calls <= call
+    assert bool(delayed) == (work.calls == call)
+
+
+def test_an_outage_is_not_tried_again_row_by_row() -> None:
+    work = failing_from_call(1, bad=set(), size=100)
+    with pytest.raises(SetFailedError, match="100 rows of the set failed, the first with: the"):
+        work_through(range(100), work)
+
+    assert work.calls == 1
