@@ -75,7 +75,7 @@ def test_a_message_to_a_deleted_queue_is_returned_and_the_queue_comes_back(
     assert publisher.disruptions > before
     # What is declared for the second return is behind the message: ask in the same order.
     assert publisher.publish(messages(1), timeout=5) == [Outcome.CONFIRMED]
-    assert count_waiting(channel, ONE) == 1
+    wait_until(lambda: count_waiting(channel, ONE) == 1)
 
 
 def test_messages_whose_confirms_are_cut_off_are_lost_and_never_confirmed(

@@ -1,0 +1,127 @@
+"""What becomes of outbox rows whose work failed."""
+
+from typing import Any
+
+import psycopg
+import pytest
+
+from slimtrack.domain.order import NewOrder, Status, new_order_id
+from slimtrack.domain.retry import Failure, RetryPolicy
+from slimtrack.tracking import Tracking
+
+POLICY = RetryPolicy(max_retries=2, min_backoff=10.0, max_backoff=15.0)
+
+
+@pytest.fixture
+def row(tracking: Tracking, connection: psycopg.Connection[Any]) -> int:
+    """The id of an outbox row that is in flight."""
+    tracking.place(NewOrder(id=new_order_id(), description="A parcel", correlation_id="c-1"))
+    found = connection.execute(
+        "UPDATE outbox SET published_at = now(), publications = 1 RETURNING id"
+    ).fetchone()
+    assert found
+    return int(found[0])
+
+
+def boom(text: str = "boom") -> Exception:
+    """An error as it is caught, with a traceback."""
+    try:
+        raise ArithmeticError(text)  # noqa: TRY301 - a traceback is wanted
+    except ArithmeticError as error:
+        return error
+
+
+def settle(tracking: Tracking, row: int, error: BaseException) -> None:
+    tracking.settle(Status.PROCESSING, [Failure(ids=[row], error=error)], POLICY)
+
+
+def make_due(connection: psycopg.Connection[Any]) -> None:
+    connection.execute("UPDATE outbox SET available_at = now(), published_at = now()")
+
+
+def places(connection: psycopg.Connection[Any]) -> tuple[int, int]:
+    """How many rows the outbox has, and how many the dead letters."""
+    found = connection.execute(
+        "SELECT (SELECT count(*) FROM outbox), (SELECT count(*) FROM dead_letters)"
+    ).fetchone()
+    assert found
+    return found[0], found[1]
+
+
+def test_a_failed_row_is_due_again_after_a_growing_pause(
+    tracking: Tracking, connection: psycopg.Connection[Any], row: int
+) -> None:
+    for attempts, longest in ((1, 10.0), (2, 15.0)):
+        make_due(connection)
+        settle(tracking, row, boom())
+        found = connection.execute(
+            "SELECT attempts, published_at, last_error,"
+            " extract(epoch FROM available_at - now())::float FROM outbox"
+        ).fetchone()
+        assert found
+        assert found[:3] == (attempts, None, "ArithmeticError: boom")
+        assert longest / 2 - 1 < found[3] <= longest
+
+
+def test_after_its_last_attempt_a_row_is_a_dead_letter_with_its_traceback(
+    tracking: Tracking, connection: psycopg.Connection[Any], row: int
+) -> None:
+    for _ in range(POLICY.max_retries + 1):
+        assert places(connection) == (1, 0)
+        make_due(connection)
+        settle(tracking, row, boom())
+
+    assert places(connection) == (0, 1)
+    found = connection.execute(
+        "SELECT outbox_id, stage, attempts, correlation_id, error_type, error, traceback"
+        " FROM dead_letters"
+    ).fetchone()
+    assert found
+    assert found[:6] == (row, "processing", 3, "c-1", "ArithmeticError", "ArithmeticError: boom")
+    assert "raise ArithmeticError" in found[6]
+
+
+def test_a_failure_that_is_settled_twice_counts_once(
+    tracking: Tracking, connection: psycopg.Connection[Any], row: int
+) -> None:
+    settle(tracking, row, boom())
+    settle(tracking, row, boom())
+
+    assert connection.execute("SELECT attempts FROM outbox").fetchone() == (1,)
+
+
+@pytest.mark.parametrize(
+    "error", [psycopg.OperationalError("gone"), psycopg.errors.DeadlockDetected("stuck")]
+)
+def test_an_outage_makes_a_row_due_again_and_consumes_no_attempt(
+    tracking: Tracking, connection: psycopg.Connection[Any], row: int, error: psycopg.Error
+) -> None:
+    for _ in range(10):
+        make_due(connection)
+        settle(tracking, row, error)
+
+    assert connection.execute(
+        "SELECT attempts, published_at, available_at > now() FROM outbox"
+    ).fetchall() == [(0, None, True)]
+
+
+def test_what_an_error_says_is_stored_whatever_it_is(
+    tracking: Tracking, connection: psycopg.Connection[Any], row: int
+) -> None:
+    settle(tracking, row, boom("nul \0 and " + "x" * 100_000))
+
+    assert connection.execute(
+        "SELECT last_error LIKE 'ArithmeticError: nul  and xxx%', length(last_error) FROM outbox"
+    ).fetchone() == (True, 2000)
+
+
+def test_a_row_that_is_done_already_is_not_settled(
+    tracking: Tracking, connection: psycopg.Connection[Any], row: int
+) -> None:
+    tracking.advance(Status.PROCESSING, [row])
+
+    settle(tracking, row, boom())
+
+    assert connection.execute("SELECT stage, attempts FROM outbox").fetchall() == [
+        ("in_transit", 0)
+    ]
