@@ -59,14 +59,15 @@ class Retries(Middleware):
         del result
         if exception is None:
             return
-        if isinstance(exception, SetFailedError):
-            failures = exception.failures
-        else:
-            ids = _row_ids(message)
-            if ids is None:  # no message of ours: keep it where a person can look at it
-                message.fail()
-                return
-            failures = [Failure(ids=ids, error=exception)]
+        ids = _row_ids(message)
+        if ids is None:  # no message of ours: keep it where a person can look at it
+            message.fail()
+            return
+        failures = (
+            exception.failures
+            if isinstance(exception, SetFailedError)
+            else [Failure(ids=ids, error=exception)]
+        )
         self._thread.unsettled = failures
         try:
             self._settle_message(broker, message, failures)

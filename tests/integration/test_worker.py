@@ -1,0 +1,117 @@
+"""Real worker processes and a real publisher, when the work fails or a server is away."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pika
+import psycopg
+import pytest
+from dramatiq import Message
+from pika.adapters.blocking_connection import BlockingChannel
+from proxy import Proxy
+
+from slimtrack.domain.order import NewOrder, new_order_id
+from slimtrack.stack.processes import plan_workers
+from slimtrack.stack.supervisor import Supervisor
+from slimtrack.tracking import Tracking
+
+
+def wait_until(happened: Callable[[], bool], *, seconds: float = 40) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.05)
+
+
+@contextmanager
+def workers(environment: dict[str, str], **more: str) -> Iterator[Supervisor]:
+    """A publisher and a worker group for each queue, with more settings."""
+    supervisor = Supervisor(on_line=lambda *_: None)
+    try:
+        supervisor.start(plan_workers({**environment, **more}))
+        yield supervisor
+    finally:
+        supervisor.stop()
+
+
+def place(tracking: Tracking, *descriptions: str) -> None:
+    tracking.place_many(
+        [NewOrder(id=new_order_id(), description=description) for description in descriptions]
+    )
+
+
+def count(connection: psycopg.Connection[Any], of: str) -> int:
+    row = connection.execute(f"SELECT count(*) FROM {of}").fetchone()  # noqa: S608 - ours
+    assert row
+    return int(row[0])
+
+
+def refuse_poison(connection: psycopg.Connection[Any]) -> None:
+    """Make the work fail for orders that are described as poison, and for no other."""
+    connection.execute(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " RAISE EXCEPTION 'poison' USING ERRCODE = 'P0001'; END $$;"
+        "CREATE TRIGGER refuse BEFORE UPDATE ON orders FOR EACH ROW"
+        " WHEN (OLD.description = 'poison') EXECUTE FUNCTION refuse()"
+    )
+
+
+def test_a_row_that_fails_ends_as_a_dead_letter_and_its_neighbours_are_delivered(
+    environment: dict[str, str], tracking: Tracking, connection: psycopg.Connection[Any]
+) -> None:
+    refuse_poison(connection)
+    place(tracking, *["good"] * 60, "poison", *["good"] * 39)
+    with workers(environment, SLIMTRACK_MIN_BACKOFF="0.2", SLIMTRACK_MAX_RETRIES="2"):
+        wait_until(lambda: count(connection, "outbox") == 0)
+
+    assert count(connection, "orders WHERE status = 'delivered'") == 99
+    assert connection.execute(
+        "SELECT attempts, error_type, error LIKE '%poison%', traceback LIKE '%advance%'"
+        " FROM dead_letters"
+    ).fetchall() == [(3, "RaiseException", True, True)]
+
+
+def test_a_database_that_is_away_costs_no_attempt_and_no_order(
+    environment: dict[str, str],
+    tracking: Tracking,
+    connection: psycopg.Connection[Any],
+    database_url: str,
+) -> None:
+    with Proxy(database_url) as proxy, workers(environment, DATABASE_URL=proxy.url):
+        place(tracking, "before")
+        wait_until(lambda: count(connection, "orders WHERE status = 'delivered'") == 1)
+
+        proxy.refuse()
+        place(tracking, *["during"] * 50)
+        time.sleep(3)
+        assert count(connection, "orders WHERE status = 'received'") == 50
+        proxy.accept()
+
+        wait_until(lambda: count(connection, "orders WHERE status = 'delivered'") == 51)
+    assert count(connection, "outbox") == count(connection, "dead_letters") == 0
+    assert count(connection, "order_events") == 5 * 51
+
+
+def test_what_is_no_message_of_ours_is_kept_without_end_and_there_are_no_delay_queues(
+    environment: dict[str, str], channel: BlockingChannel
+) -> None:
+    queue = "orders.processing"
+
+    def rejected() -> int:
+        return int(channel.queue_declare(f"{queue}.XQ", passive=True).method.message_count)
+
+    with workers(environment):
+        channel.basic_publish("", queue, b"\xff not JSON")
+        for actor_name in ("nobody", "start_processing"):
+            message: Message[None] = Message(
+                queue_name=queue, actor_name=actor_name, args=("7",), kwargs={}, options={}
+            )
+            channel.basic_publish("", queue, message.encode())
+        wait_until(lambda: rejected() == 3)
+
+    # The declaration names no expiry: one that did would be refused by the broker.
+    channel.queue_declare(f"{queue}.XQ", durable=True, arguments={})
+    with pytest.raises(pika.exceptions.ChannelClosedByBroker, match="404"):
+        channel.queue_declare(f"{queue}.DQ", passive=True)
