@@ -1,0 +1,149 @@
+"""The import and track commands, as a person runs them."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from slimtrack.commands.rows import Lines, Row, UnusableInputError, order_of, read_csv, read_jsonl
+from slimtrack.domain.errors import FieldError
+
+EXAMPLE = Path(__file__).parents[2] / "examples/orders.csv"
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def slimtrack(environment: dict[str, str], tmp_path: Path) -> Command:
+    """Runs the command in a folder of its own."""
+
+    def run(*arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "slimtrack", *arguments],
+            cwd=tmp_path,
+            env=environment,
+            input=given,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    return run
+
+
+def csv_rows(text: str | bytes, **columns: str) -> list[Row]:
+    content = text.encode() if isinstance(text, str) else text
+    return list(read_csv(Lines(BytesIO(content)), columns=columns, with_metadata=True))
+
+
+def test_the_example_is_placed_once_however_often_it_is_imported(
+    slimtrack: Command, connection: psycopg.Connection[Any], tmp_path: Path
+) -> None:
+    rejected = str(tmp_path / "rejected.jsonl")
+    first = slimtrack("import", str(EXAMPLE), "--rejected", rejected)
+    assert (first.returncode, first.stdout) == (0, "1,000 placed, 0 already there, 0 refused\n")
+
+    again = slimtrack("import", str(EXAMPLE), "--rejected", rejected, "--json")
+    assert json.loads(again.stdout) == {"placed": 0, "already_there": 1000, "refused": 0}
+
+    assert connection.execute("SELECT count(*) FROM outbox").fetchone() == (1000,)
+    assert connection.execute(
+        "SELECT metadata ->> 'city' FROM orders WHERE reference = 'WEB-2026-00001'"
+    ).fetchone() == ("Kraków",)
+    assert not Path(rejected).exists()
+
+
+def test_refused_rows_are_kept_with_their_line_and_reason_and_the_rest_is_placed(
+    slimtrack: Command, connection: psycopg.Connection[Any], tmp_path: Path
+) -> None:
+    given = (
+        '{"description": "One", "reference": "1"}\n\n{"description": " "}\nnonsense\n'
+        '{"description": "Two", "status": "delivered"}\n'
+        '{"description": "1 again", "reference": "1"}'
+    )
+    done = slimtrack("import", "-", given=given)
+
+    assert done.returncode == 1
+    assert done.stdout == "1 placed, 1 already there, 3 refused (see stdin.rejected.jsonl)\n"
+    refused = [
+        json.loads(line) for line in (tmp_path / "stdin.rejected.jsonl").read_text().splitlines()
+    ]
+    assert [(each["line"], each["reason"].split(" ")[0]) for each in refused] == [
+        (3, "description"),
+        (4, "is"),
+        (5, "has"),
+    ]
+    assert connection.execute("SELECT description FROM orders").fetchall() == [("One",)]
+
+
+def test_unusable_input_is_named_and_nothing_is_placed(
+    slimtrack: Command, connection: psycopg.Connection[Any]
+) -> None:
+    no_column = slimtrack("import", "-", given="what,who\na,b\n")
+    assert no_column.returncode == 2
+    assert "what, who" in no_column.stderr
+    assert slimtrack("import", "nowhere.csv").returncode == 2
+    assert connection.execute("SELECT count(*) FROM orders").fetchone() == (0,)
+
+
+def test_an_order_is_tracked_by_its_id(
+    slimtrack: Command, connection: psycopg.Connection[Any]
+) -> None:
+    slimtrack("import", "-", given='{"description": "One"}')
+    row = connection.execute("SELECT id FROM orders").fetchone()
+    assert row
+
+    shown = slimtrack("track", str(row[0]))
+    assert shown.returncode == 0
+    assert "received" in shown.stdout
+    assert json.loads(slimtrack("track", str(row[0]), "--json").stdout)["sequence"] == 1
+
+    unknown = slimtrack("track", "01a20bfd-aec6-70e5-9920-f54e91515bab")
+    assert (unknown.returncode, "There is no order" in unknown.stderr) == (1, True)
+    assert slimtrack("track", "nonsense").returncode == 2
+
+
+def test_csv_is_read_as_people_write_it() -> None:
+    rows = csv_rows(
+        b'\xef\xbb\xbfNo;What;Note\r\n1;Box;\r\n\r\n2;"two\nlines";n\r\n3;\xff;\r\n4;Box;a;b\r\n',
+        description="What",
+        reference="No",
+    )
+    assert [(row.line, row.reason) for row in rows] == [
+        (2, ""),
+        (4, ""),
+        (6, "is not UTF-8 in column What"),
+        (7, "has 4 columns, and the header has 3"),
+    ]
+    assert rows[1].fields == {
+        "description": "two\nlines",
+        "reference": "2",
+        "metadata": {"Note": "n"},
+    }
+
+
+def test_a_missing_column_is_an_error_that_names_those_there_are() -> None:
+    with pytest.raises(UnusableInputError, match="there are a, b"):
+        csv_rows("a,b\n1,2\n")
+
+
+def test_a_row_that_is_too_long_is_refused_and_those_behind_it_are_read() -> None:
+    long = b"description\n" + b"x" * 3_000_000 + b"\nshort\n"
+    assert [(row.line, row.reason) for row in csv_rows(long)] == [
+        (2, "is longer than 1 MiB"),
+        (3, ""),
+    ]
+
+
+def test_fields_of_other_types_are_refused() -> None:
+    for line in ('{"description": 7}', '{"description": "x", "reference": 7}', "{}"):
+        [row] = read_jsonl(Lines(BytesIO(line.encode())), columns={})
+        with pytest.raises(FieldError):
+            order_of(row)
