@@ -7,7 +7,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 from pika.spec import BasicProperties
 
 
-def wait_until(condition: Callable[[], object], *, timeout: float = 10.0) -> None:
+def wait_until(condition: Callable[[], object], *, timeout: float = 60.0) -> None:
     deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline, f"not within {timeout} s"

@@ -9,12 +9,13 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import psycopg
 import pytest
+from observing import wait_until
 
 from slimtrack.domain.order import STAGES
 from slimtrack.stack.state import StackState, running_stack
@@ -42,13 +43,6 @@ def directory() -> Iterator[Path]:
         finally:
             with slimtrack("down", directory=state):
                 pass
-
-
-def wait_until(happened: Callable[[], bool], *, seconds: float = 90) -> None:
-    deadline = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.1)
 
 
 def place_over_http(stack: StackState, outcomes: dict[str, int]) -> None:

@@ -6,14 +6,14 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from observing import wait_until
 
 from slimtrack.domain.order import STAGES
 
@@ -35,13 +35,6 @@ def processes_of(directory: Path) -> list[str]:
             if str(directory).encode() in words and int(entry.name) != os.getpid():
                 found.append(words[:200].decode(errors="replace"))
     return found
-
-
-def wait_until(happened: Callable[[], bool], *, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.2)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Real worker processes and a real publisher, when the work fails or a server is away."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -9,6 +9,7 @@ import pika
 import psycopg
 import pytest
 from dramatiq import Message
+from observing import wait_until
 from pika.adapters.blocking_connection import BlockingChannel
 from proxy import Proxy
 
@@ -16,13 +17,6 @@ from slimtrack.domain.order import NewOrder, new_order_id
 from slimtrack.stack.processes import plan_workers
 from slimtrack.stack.supervisor import Supervisor
 from slimtrack.tracking import Tracking
-
-
-def wait_until(happened: Callable[[], bool], *, seconds: float = 40) -> None:
-    deadline = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.05)
 
 
 @contextmanager
