@@ -155,7 +155,9 @@ class Supervisor:
             env["NOTIFY_SOCKET"] = f"@{name}"
         account = pwd.getpwnam(service.user) if service.user else None
         # setpriv comes after the change of user, which would take its wish back.
-        death = service.stop_signal.name.removeprefix("SIG")
+        # Our own processes keep nothing that a kill could harm; a server ends as it likes to.
+        sig = signal.SIGKILL if service.ready is None else service.stop_signal
+        death = sig.name.removeprefix("SIG")
         child.process = subprocess.Popen(  # noqa: S603 - what to run comes from our own modules
             ("/usr/bin/env", "setpriv", f"--pdeathsig={death}", "--", *service.command),
             env=env,
