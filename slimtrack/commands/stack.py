@@ -1,6 +1,7 @@
 """The local stack: up, status, logs, down."""
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -29,6 +30,8 @@ from slimtrack.stack.state import Phase, ProcessState, StackState, running_stack
 #: Exit codes of `status`, as systemctl has them where it says the same.
 _NOT_READY: Final = 1
 _NOT_RUNNING: Final = 3
+#: Seconds between two looks at a stack that starts or stops.
+_INTERVAL: Final = 0.1
 
 _COLOURS: Final = ("cyan", "green", "yellow", "magenta", "blue", "bright_cyan", "bright_green")
 #: The longest name of a process.
@@ -123,14 +126,21 @@ def stop_stack(directory: Path, *, on_stopped: Callable[[str], None] = lambda _:
     stack = running_stack(directory)
     if not stack:
         return False
-    os.kill(stack.pid, signal.SIGTERM)
-    told: set[str] = set()
-    while stack := running_stack(directory):
-        for each in stack.processes:
-            if each.phase is Phase.STOPPED and each.name not in told:
-                told.add(each.name)
-                on_stopped(each.name)
-        time.sleep(0.1)
+    left = [each.name for each in reversed(stack.processes)]
+    # Its end, not that of its lock: whoever is told that all has stopped may delete its files.
+    process = os.pidfd_open(stack.pid)
+    try:
+        signal.pidfd_send_signal(process, signal.SIGTERM)
+        while not select.select([process], [], [], _INTERVAL)[0]:
+            if stack := running_stack(directory):
+                for each in stack.processes:
+                    if each.phase is Phase.STOPPED and each.name in left:
+                        left.remove(each.name)
+                        on_stopped(each.name)
+    finally:
+        os.close(process)
+    for name in left:
+        on_stopped(name)
     return True
 
 
@@ -160,7 +170,7 @@ def start_detached(directory: Path, *, environment: Mapping[str, str] = os.envir
             if stack.doing != said:
                 said = stack.doing
                 typer.echo(said)
-        time.sleep(0.1)
+        time.sleep(_INTERVAL)
     raise StackError(errors.read_text("utf-8", "replace").strip() or "The stack did not start.")
 
 
