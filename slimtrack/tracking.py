@@ -1,6 +1,5 @@
 """The use cases: what can be done with orders; each is one transaction."""
 
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -10,21 +9,17 @@ import psycopg
 import structlog
 from psycopg_pool import ConnectionPool, PoolTimeout
 
+from slimtrack import faults
 from slimtrack.domain.errors import OrderNotFoundError, ReferenceTakenError, UnavailableError
 from slimtrack.domain.event import OrderEvent
 from slimtrack.domain.order import NewOrder, Order, OrderPage, Status
-from slimtrack.domain.retry import Failure, RetryPolicy
 from slimtrack.routing import ROUTES
-from slimtrack.sql import orders, outbox
+from slimtrack.sql import orders
 from slimtrack.sql.errors import is_infrastructure
 
 _log: Final = structlog.get_logger()
 
 T = TypeVar("T")
-
-#: Characters of an error and of a traceback that are kept.
-_MAX_ERROR: Final = 2_000
-_MAX_TRACEBACK: Final = 20_000
 
 
 class Tracking:
@@ -54,7 +49,9 @@ class Tracking:
             ReferenceTakenError: another order already has this reference.
             UnavailableError: the database does not answer.
         """
+        faults.point("place.before_commit")
         placed = self.place_many([new])[0]
+        faults.point("place.after_commit")
         if isinstance(placed, UUID):
             raise ReferenceTakenError(reference=new.reference or "", order_id=placed)
         return placed
@@ -164,6 +161,7 @@ class Tracking:
         """
         route = ROUTES.get(stage)
         next_stage = route.stage if route else None
+        faults.point("actor.before_statement")
         with self._pool.connection() as connection:
             advanced = orders.advance_orders(
                 connection,
@@ -176,48 +174,8 @@ class Tracking:
         self._wake_up()
         if advanced.moved < advanced.claimed:
             _log.info("orders.unmoved", stage=stage, claimed=advanced.claimed, moved=advanced.moved)
+        faults.point("actor.after_commit")
         return advanced
-
-    def settle(self, stage: Status, failures: Sequence[Failure], policy: RetryPolicy) -> None:
-        """Make failed rows due again, or dead letters after their last attempt.
-
-        A server's failure consumes no attempt. Running this twice settles once.
-
-        Raises:
-            psycopg.Error: nothing has changed.
-        """
-        outages = [failure for failure in failures if is_infrastructure(failure.error)]
-        faults = [failure for failure in failures if not is_infrastructure(failure.error)]
-        with self._pool.connection() as connection, connection.transaction():
-            for outage in outages:
-                outbox.rearm_rows(
-                    connection,
-                    outage.ids,
-                    stage=stage,
-                    error=_text(outage.error),
-                    delay=policy.min_backoff,
-                )
-            rows = [_failed_row(row_id, fault.error) for fault in faults for row_id in fault.ids]
-            if rows:
-                settled = outbox.fail_rows(
-                    connection,
-                    rows,
-                    stage=stage,
-                    max_retries=policy.max_retries,
-                    min_backoff=policy.min_backoff,
-                    max_backoff=policy.max_backoff,
-                )
-        self._wake_up()
-        if outages:
-            _log.warning("set.delayed", stage=stage, error=_text(outages[0].error))
-        if rows:
-            _log.warning(
-                "rows.failed",
-                stage=stage,
-                rearmed=settled.rearmed,
-                dead_letters=settled.stored,
-                error=rows[0].error,
-            )
 
     def _retried(self, work: Callable[[orders.Connection], T]) -> T:
         """Run work that may be repeated, a second time where its connection turns out dead.
@@ -240,13 +198,3 @@ class Tracking:
             if is_infrastructure(error):
                 raise UnavailableError("The database does not answer.") from error
             raise
-
-
-def _text(error: BaseException) -> str:
-    # PostgreSQL takes no NUL character.
-    return f"{type(error).__name__}: {error}".replace("\0", "")[:_MAX_ERROR]
-
-
-def _failed_row(row_id: int, error: BaseException) -> outbox.FailedRow:
-    lines = "".join(traceback.format_exception(error)).replace("\0", "")
-    return outbox.FailedRow(row_id, type(error).__qualname__, _text(error), lines[-_MAX_TRACEBACK:])

@@ -14,8 +14,10 @@ import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 from proxy import Proxy
 from psycopg import sql
+from psycopg_pool import ConnectionPool
 
 from slimtrack.broker.topology import dead_letter_queue
+from slimtrack.retrying import Retrying
 from slimtrack.routing import BY_STAGE
 from slimtrack.settings import Settings
 from slimtrack.sql.migrate import migrate
@@ -118,9 +120,21 @@ def settings(environment: dict[str, str]) -> Settings:
 
 
 @pytest.fixture
-def tracking(settings: Settings) -> Iterator[Tracking]:
-    """The use cases on this test's database; nobody publishes, nobody is woken up."""
+def pool(settings: Settings) -> Iterator[ConnectionPool]:
+    """Two connections to this test's database."""
     with open_pool(
         settings.database_url, application_name="test", size=2, options={}, timeout=5
-    ) as pool:
-        yield Tracking(pool, wake_up=lambda: None, stage_delays=settings.stage_delays)
+    ) as opened:
+        yield opened
+
+
+@pytest.fixture
+def tracking(settings: Settings, pool: ConnectionPool) -> Tracking:
+    """The use cases on this test's database; nobody publishes, nobody is woken up."""
+    return Tracking(pool, wake_up=lambda: None, stage_delays=settings.stage_delays)
+
+
+@pytest.fixture
+def retrying(pool: ConnectionPool) -> Retrying:
+    """The use cases of failure on this test's database."""
+    return Retrying(pool, wake_up=lambda: None)

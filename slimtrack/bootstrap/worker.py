@@ -9,6 +9,7 @@ from slimtrack.broker.broker import SlimBroker
 from slimtrack.broker.lifecycle import Lifecycle
 from slimtrack.broker.retries import Retries
 from slimtrack.domain.retry import Failure, RetryPolicy
+from slimtrack.retrying import Retrying
 from slimtrack.routing import BY_QUEUE
 from slimtrack.settings import Settings
 from slimtrack.sql.errors import is_infrastructure
@@ -38,14 +39,12 @@ def create_broker(settings: Settings) -> SlimBroker:
         timeout=_POOL_TIMEOUT,
     )
     atexit.register(pool.close)
-    tracking = Tracking(
-        pool,
-        wake_up=WakeUp(settings.database_url).send,
-        stage_delays=settings.stage_delays,
-    )
+    wake_up = WakeUp(settings.database_url).send
+    tracking = Tracking(pool, wake_up=wake_up, stage_delays=settings.stage_delays)
+    retrying = Retrying(pool, wake_up=wake_up)
 
     def settle(queue_name: str, failures: Sequence[Failure], policy: RetryPolicy) -> None:
-        tracking.settle(BY_QUEUE[queue_name].stage, failures, policy)
+        retrying.settle(BY_QUEUE[queue_name].stage, failures, policy)
 
     broker = SlimBroker(
         settings.amqp_url,
@@ -56,5 +55,5 @@ def create_broker(settings: Settings) -> SlimBroker:
         min_backoff=settings.min_backoff,
         max_backoff=settings.max_backoff,
     )
-    stages.register(broker, advance=tracking.advance, policy=policy)
+    stages.register(broker, advance=tracking.advance, retrying=retrying, policy=policy)
     return broker

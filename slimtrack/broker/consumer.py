@@ -22,6 +22,9 @@ class GuardedConsumer(_RabbitmqConsumer):
         message = super().__next__()
         if message is not None:
             message.origin = self
+            if message.redelivered and isinstance(message.kwargs, dict):
+                # One of its rows may be what ended the process that had it before.
+                message.kwargs["again"] = True
         return message
 
     def ack(self, message: MessageProxy) -> None:

@@ -14,6 +14,8 @@ class SetMessage:
     queue_name: str
     actor_name: str
     row_ids: Sequence[int]
+    #: Whether the rows were published before.
+    again: bool = False
     id: str = field(default_factory=lambda: str(uuid4()))
 
     def encode(self) -> bytes:
@@ -22,7 +24,7 @@ class SetMessage:
             queue_name=self.queue_name,
             actor_name=self.actor_name,
             args=(list(self.row_ids),),
-            kwargs={},
+            kwargs={"again": True} if self.again else {},
             options={},
             message_id=self.id,
         )

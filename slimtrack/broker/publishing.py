@@ -12,6 +12,7 @@ import structlog
 from pika.channel import Channel
 from pika.spec import Basic, BasicProperties
 
+from slimtrack import faults
 from slimtrack.broker.messages import SetMessage
 from slimtrack.broker.topology import (
     DEAD_LETTER_QUEUE_ARGUMENTS,
@@ -274,6 +275,7 @@ class ConfirmedPublisher:
         self._declare(channel, on_count=None, on_done=self._on_declared)
 
     def _on_confirm(self, frame: Any) -> None:
+        faults.point("publisher.after_publish")
         acked = isinstance(frame.method, Basic.Ack)
         tag = frame.method.delivery_tag
         tags = [tag]
@@ -291,4 +293,6 @@ class ConfirmedPublisher:
                 batch.settle(index, Outcome.RETURNED)
             else:
                 batch.settle(index, Outcome.CONFIRMED if acked else Outcome.NACKED)
+            if not batch.done.is_set():
+                faults.point("publisher.some_confirmed")
         self._pump()

@@ -28,8 +28,9 @@ class StoreUnavailableError(MiddlewareError, BrokerConnectionError):
 class Retries(Middleware):
     """Settles the rows of a failed message in the database, then lets it be acked.
 
-    Takes Dramatiq's options ``max_retries``, ``min_backoff`` and ``max_backoff`` (milliseconds)
-    from the actor alone: what a message says about itself is not trusted.
+    Takes Dramatiq's options ``max_retries``, ``min_backoff`` and ``max_backoff`` (milliseconds),
+    ``throws`` and ``retry_when`` from the actor alone: what a message says about itself is not
+    trusted.
 
     Args:
         settle: stores the failures; see ``Settle``.
@@ -45,7 +46,7 @@ class Retries(Middleware):
     @property
     def actor_options(self) -> set[str]:
         """The options that an actor may be given."""
-        return {"max_retries", "min_backoff", "max_backoff"}
+        return {"max_retries", "min_backoff", "max_backoff", "throws", "retry_when"}
 
     def after_process_message(
         self,
@@ -88,6 +89,8 @@ class Retries(Middleware):
             max_retries=options["max_retries"],
             min_backoff=options["min_backoff"] / 1000,
             max_backoff=options["max_backoff"] / 1000,
+            throws=options["throws"],
+            retry_when=options["retry_when"],
         )
         try:
             self._settle(message.queue_name, failures, policy)
@@ -102,7 +105,8 @@ class Retries(Middleware):
 
 def _row_ids(message: MessageProxy) -> list[int] | None:
     """Return the outbox ids that a message of ours carries, None for anything else."""
-    if len(message.args) != 1 or not isinstance(message.args[0], list):
+    args: Any = message.args  # as it came, whatever the annotation says
+    if not isinstance(args, (list, tuple)) or len(args) != 1 or not isinstance(args[0], list):
         return None
-    ids = message.args[0]
+    ids = args[0]
     return ids if all(type(each) is int for each in ids) else None

@@ -9,6 +9,7 @@ import psycopg
 import structlog
 from psycopg_pool import ConnectionPool
 
+from slimtrack import faults
 from slimtrack.broker.publishing import ConfirmedPublisher, Outcome
 from slimtrack.outbox.packing import pack
 from slimtrack.sql import outbox
@@ -96,6 +97,7 @@ class Publisher:
             self._next_due_at = None if rows else outbox.find_next_due_at(connection)
             if not rows:
                 return 0
+            faults.point("publisher.after_claim")
             messages = pack(rows, set_size=self._set_size)
             outcomes = self._broker.publish(messages, timeout=PUBLISH_TIMEOUT)
             confirmed = [
@@ -104,8 +106,10 @@ class Publisher:
                 if outcome is Outcome.CONFIRMED
                 for row_id in message.row_ids
             ]
+            faults.point("publisher.before_mark")
             if confirmed:
                 outbox.mark_published(connection, confirmed)
+        faults.point("publisher.after_commit")
         _log.debug("outbox.published", rows=len(confirmed), messages=len(messages))
         if len(confirmed) < len(rows):
             _log.warning("outbox.unconfirmed", rows=len(rows) - len(confirmed))

@@ -6,6 +6,7 @@ import psycopg
 import structlog
 from psycopg_pool import ConnectionPool
 
+from slimtrack import faults
 from slimtrack.broker.publishing import ConfirmedPublisher
 from slimtrack.routing import BY_STAGE
 from slimtrack.sql import outbox
@@ -58,6 +59,7 @@ class Reconciler:
                     limit=_LIMIT,
                 ):
                     rearmed += batch
+                    faults.point("reconciler.after_rearm")
         except psycopg.Error as error:
             if not is_infrastructure(error):
                 raise

@@ -13,6 +13,7 @@ from typing import Any, Final
 import psycopg
 import structlog
 
+from slimtrack import faults
 from slimtrack.domain.errors import SlimTrackError
 
 _log: Final = structlog.get_logger()
@@ -93,6 +94,7 @@ def _apply(connection: psycopg.Connection[Any], migration: Migration) -> None:
             # Waiting for a lock blocks everyone who comes after: give up early, and try again.
             connection.execute("SET LOCAL lock_timeout = '10s'")
             connection.execute(migration.text)
+            faults.point("migration.before_commit")
             connection.execute(
                 "INSERT INTO schema_migrations (version, checksum) VALUES (%s, %s)",
                 [migration.version, migration.checksum],

@@ -8,6 +8,7 @@ import psycopg
 from psycopg.rows import args_row, scalar_row
 
 from slimtrack.domain.order import STAGES, Status
+from slimtrack.domain.retry import RetryPolicy
 from slimtrack.sql import statements
 
 Connection = psycopg.Connection[Any]
@@ -28,9 +29,12 @@ class FailedRow(NamedTuple):
     """An outbox row whose work failed, and why."""
 
     id: int
+    counted: bool
+    max_retries: int
     error_type: str
     error: str
     traceback: str
+    fingerprint: str
 
 
 class Settled(NamedTuple):
@@ -92,10 +96,16 @@ def rearm_lost_rows(
 
 
 def rearm_rows(
-    connection: Connection, ids: Sequence[int], *, stage: Status, error: str, delay: float
+    connection: Connection,
+    ids: Sequence[int],
+    *,
+    stage: Status,
+    counted: bool,
+    error: str,
+    delay: float,
 ) -> int:
-    """Make rows due again in about ``delay`` seconds, without counting an attempt."""
-    parameters = {"ids": ids, "stage": stage, "error": error, "delay": delay}
+    """Make rows due again in about ``delay`` seconds, without consuming an attempt."""
+    parameters = {"ids": ids, "stage": stage, "counted": counted, "error": error, "delay": delay}
     query = statements.load("outbox.sql")["rearm_rows"]
     return connection.execute(query, parameters, prepare=True).rowcount
 
@@ -105,22 +115,47 @@ def fail_rows(
     rows: Sequence[FailedRow],
     *,
     stage: Status,
-    max_retries: int,
-    min_backoff: float,
-    max_backoff: float,
+    actor_name: str,
+    queue_name: str,
+    policy: RetryPolicy,
 ) -> Settled:
     """Count a failed attempt of each row: due again after a backoff, or a dead letter."""
     parameters = {
         "ids": [row.id for row in rows],
+        "counted": [int(row.counted) for row in rows],
+        "max_retries": [row.max_retries for row in rows],
         "error_types": [row.error_type for row in rows],
         "errors": [row.error for row in rows],
         "tracebacks": [row.traceback for row in rows],
+        "fingerprints": [row.fingerprint for row in rows],
         "stage": stage,
-        "max_retries": max_retries,
-        "min_backoff": min_backoff,
-        "max_backoff": max_backoff,
+        "actor": actor_name,
+        "queue": queue_name,
+        "min_backoff": policy.min_backoff,
+        "max_backoff": policy.max_backoff,
     }
     with connection.cursor(row_factory=args_row(Settled), binary=True) as cursor:
         query = statements.load("outbox.sql")["fail_rows"]
         row = cursor.execute(query, parameters, prepare=True).fetchone()
     return row or Settled(0, 0)
+
+
+def order_by_attempts(connection: Connection, ids: Sequence[int], *, stage: Status) -> list[int]:
+    """Return those of the rows that still have something to do, the least suspicious first."""
+    with connection.cursor(row_factory=scalar_row, binary=True) as cursor:
+        query = statements.load("outbox.sql")["order_by_attempts"]
+        return cursor.execute(query, {"ids": ids, "stage": stage}, prepare=True).fetchall()
+
+
+def count_attempt(connection: Connection, row_id: int, *, stage: Status, max_retries: int) -> bool:
+    """Count an attempt before it begins; False if the row has none left, or is gone."""
+    parameters = {"id": row_id, "stage": stage, "max_retries": max_retries}
+    query = statements.load("outbox.sql")["count_attempt"]
+    return connection.execute(query, parameters, prepare=True).rowcount == 1
+
+
+def lock_attempts(connection: Connection, ids: Sequence[int], *, stage: Status) -> dict[int, int]:
+    """Return how many attempts rows took so far, and lock them; without those that are gone."""
+    query = statements.load("outbox.sql")["lock_attempts"]
+    rows = connection.execute(query, {"ids": ids, "stage": stage}, prepare=True, binary=True)
+    return dict(rows.fetchall())

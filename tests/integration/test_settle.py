@@ -1,12 +1,14 @@
 """What becomes of outbox rows whose work failed."""
 
+from dataclasses import replace
 from typing import Any
 
 import psycopg
 import pytest
 
 from slimtrack.domain.order import NewOrder, Status, new_order_id
-from slimtrack.domain.retry import Failure, RetryPolicy
+from slimtrack.domain.retry import Failure, PermanentError, ProcessKilledError, RetryPolicy
+from slimtrack.retrying import Retrying
 from slimtrack.tracking import Tracking
 
 POLICY = RetryPolicy(max_retries=2, min_backoff=10.0, max_backoff=15.0)
@@ -31,8 +33,16 @@ def boom(text: str = "boom") -> Exception:
         return error
 
 
-def settle(tracking: Tracking, row: int, error: BaseException) -> None:
-    tracking.settle(Status.PROCESSING, [Failure(ids=[row], error=error)], POLICY)
+def settle(
+    retrying: Retrying,
+    row: int,
+    error: BaseException,
+    *,
+    counted: bool = False,
+    policy: RetryPolicy = POLICY,
+) -> None:
+    failure = Failure(ids=[row], error=error, counted=counted)
+    retrying.settle(Status.PROCESSING, [failure], policy)
 
 
 def make_due(connection: psycopg.Connection[Any]) -> None:
@@ -49,11 +59,11 @@ def places(connection: psycopg.Connection[Any]) -> tuple[int, int]:
 
 
 def test_a_failed_row_is_due_again_after_a_growing_pause(
-    tracking: Tracking, connection: psycopg.Connection[Any], row: int
+    retrying: Retrying, connection: psycopg.Connection[Any], row: int
 ) -> None:
     for attempts, longest in ((1, 10.0), (2, 15.0)):
         make_due(connection)
-        settle(tracking, row, boom())
+        settle(retrying, row, boom())
         found = connection.execute(
             "SELECT attempts, published_at, last_error,"
             " extract(epoch FROM available_at - now())::float FROM outbox"
@@ -64,12 +74,12 @@ def test_a_failed_row_is_due_again_after_a_growing_pause(
 
 
 def test_after_its_last_attempt_a_row_is_a_dead_letter_with_its_traceback(
-    tracking: Tracking, connection: psycopg.Connection[Any], row: int
+    retrying: Retrying, connection: psycopg.Connection[Any], row: int
 ) -> None:
     for _ in range(POLICY.max_retries + 1):
         assert places(connection) == (1, 0)
         make_due(connection)
-        settle(tracking, row, boom())
+        settle(retrying, row, boom())
 
     assert places(connection) == (0, 1)
     found = connection.execute(
@@ -82,10 +92,10 @@ def test_after_its_last_attempt_a_row_is_a_dead_letter_with_its_traceback(
 
 
 def test_a_failure_that_is_settled_twice_counts_once(
-    tracking: Tracking, connection: psycopg.Connection[Any], row: int
+    retrying: Retrying, connection: psycopg.Connection[Any], row: int
 ) -> None:
-    settle(tracking, row, boom())
-    settle(tracking, row, boom())
+    settle(retrying, row, boom())
+    settle(retrying, row, boom())
 
     assert connection.execute("SELECT attempts FROM outbox").fetchone() == (1,)
 
@@ -94,11 +104,11 @@ def test_a_failure_that_is_settled_twice_counts_once(
     "error", [psycopg.OperationalError("gone"), psycopg.errors.DeadlockDetected("stuck")]
 )
 def test_an_outage_makes_a_row_due_again_and_consumes_no_attempt(
-    tracking: Tracking, connection: psycopg.Connection[Any], row: int, error: psycopg.Error
+    retrying: Retrying, connection: psycopg.Connection[Any], row: int, error: psycopg.Error
 ) -> None:
     for _ in range(10):
         make_due(connection)
-        settle(tracking, row, error)
+        settle(retrying, row, error)
 
     assert connection.execute(
         "SELECT attempts, published_at, available_at > now() FROM outbox"
@@ -106,9 +116,9 @@ def test_an_outage_makes_a_row_due_again_and_consumes_no_attempt(
 
 
 def test_what_an_error_says_is_stored_whatever_it_is(
-    tracking: Tracking, connection: psycopg.Connection[Any], row: int
+    retrying: Retrying, connection: psycopg.Connection[Any], row: int
 ) -> None:
-    settle(tracking, row, boom("nul \0 and " + "x" * 100_000))
+    settle(retrying, row, boom("nul \0 and " + "x" * 100_000))
 
     assert connection.execute(
         "SELECT last_error LIKE 'ArithmeticError: nul  and xxx%', length(last_error) FROM outbox"
@@ -116,12 +126,92 @@ def test_what_an_error_says_is_stored_whatever_it_is(
 
 
 def test_a_row_that_is_done_already_is_not_settled(
-    tracking: Tracking, connection: psycopg.Connection[Any], row: int
+    tracking: Tracking, retrying: Retrying, connection: psycopg.Connection[Any], row: int
 ) -> None:
     tracking.advance(Status.PROCESSING, [row])
 
-    settle(tracking, row, boom())
+    settle(retrying, row, boom())
 
     assert connection.execute("SELECT stage, attempts FROM outbox").fetchall() == [
         ("in_transit", 0)
     ]
+
+
+def test_an_attempt_that_was_counted_beforehand_is_not_counted_again(
+    retrying: Retrying, connection: psycopg.Connection[Any], row: int
+) -> None:
+    assert retrying.count_attempt(Status.PROCESSING, row, max_retries=POLICY.max_retries)
+    settle(retrying, row, boom(), counted=True)
+
+    assert connection.execute("SELECT attempts FROM outbox").fetchone() == (1,)
+
+
+def test_an_outage_takes_back_the_attempt_that_was_counted_beforehand(
+    retrying: Retrying, connection: psycopg.Connection[Any], row: int
+) -> None:
+    assert retrying.count_attempt(Status.PROCESSING, row, max_retries=POLICY.max_retries)
+    settle(retrying, row, psycopg.OperationalError("gone"), counted=True)
+
+    assert connection.execute("SELECT attempts FROM outbox").fetchone() == (0,)
+
+
+def test_a_row_whose_every_attempt_ended_its_process_is_given_up(
+    retrying: Retrying, connection: psycopg.Connection[Any], row: int
+) -> None:
+    begun = 0
+    while retrying.count_attempt(Status.PROCESSING, row, max_retries=POLICY.max_retries):
+        begun += 1
+    assert begun == POLICY.max_retries + 1
+    assert places(connection) == (1, 0)
+
+    settle(retrying, row, ProcessKilledError(), counted=True)
+
+    assert places(connection) == (0, 1)
+    assert connection.execute("SELECT attempts, error_type FROM dead_letters").fetchall() == [
+        (begun, "ProcessKilledError")
+    ]
+
+
+def test_the_rows_of_a_set_that_took_fewer_attempts_come_first(
+    tracking: Tracking, retrying: Retrying, row: int
+) -> None:
+    retrying.count_attempt(Status.PROCESSING, row, max_retries=POLICY.max_retries)
+    tracking.place(NewOrder(id=new_order_id(), description="Another parcel"))
+
+    ids = [row, row + 1, row + 2]
+    assert retrying.least_suspicious_first(Status.PROCESSING, ids) == [row + 1, row]
+    assert retrying.least_suspicious_first(Status.DELIVERED, ids) == []
+
+
+def test_an_error_that_no_retry_can_help_is_a_dead_letter_at_once(
+    retrying: Retrying, connection: psycopg.Connection[Any], row: int
+) -> None:
+    settle(retrying, row, PermanentError("There is no such street."))
+
+    assert places(connection) == (0, 1)
+    assert connection.execute(
+        "SELECT attempts, actor, queue, first_failed_at <= died_at FROM dead_letters"
+    ).fetchall() == [(1, "start_processing", "orders.processing", True)]
+
+
+@pytest.mark.parametrize("counted", [False, True])
+def test_a_policy_may_decide_by_the_error_and_the_retries_so_far(
+    retrying: Retrying, connection: psycopg.Connection[Any], row: int, *, counted: bool
+) -> None:
+    asked: list[int] = []
+
+    def retry_when(retries: int, error: BaseException) -> bool:
+        asked.append(retries)
+        return isinstance(error, ArithmeticError) and retries < 3
+
+    policy = replace(POLICY, retry_when=retry_when)
+    for _ in range(4):
+        assert places(connection) == (1, 0)
+        make_due(connection)
+        if counted:
+            assert retrying.count_attempt(Status.PROCESSING, row, max_retries=100)
+        settle(retrying, row, boom(), counted=counted, policy=policy)
+
+    assert asked == [0, 1, 2, 3]
+    assert places(connection) == (0, 1)
+    assert connection.execute("SELECT attempts FROM dead_letters").fetchone() == (4,)

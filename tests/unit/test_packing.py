@@ -1,5 +1,7 @@
 """How due rows become messages."""
 
+import json
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -47,10 +49,16 @@ def test_each_stage_has_its_own_messages_queue_and_actor() -> None:
     ]
 
 
-def test_a_row_that_was_published_before_travels_alone() -> None:
+def test_rows_that_were_published_before_travel_apart_and_their_messages_say_so() -> None:
     rows = [*fresh(range(1, 4)), DueRow(9, Status.PROCESSING, 1), DueRow(8, Status.PROCESSING, 2)]
 
-    assert [list(each.row_ids) for each in pack(rows, set_size=100)] == [[1, 2, 3], [9], [8]]
+    messages = pack(rows, set_size=100)
+
+    assert [(list(each.row_ids), each.again) for each in messages] == [
+        ([1, 2, 3], False),
+        ([9, 8], True),
+    ]
+    assert [json.loads(each.encode())["kwargs"] for each in messages] == [{}, {"again": True}]
 
 
 def test_every_message_has_an_id_of_its_own() -> None:
@@ -70,13 +78,16 @@ def test_every_row_is_in_exactly_one_message_and_in_the_right_one(
     by_id = {row.id: row for row in rows}
     for message, row_id in packed:
         assert message.queue_name == BY_STAGE[by_id[row_id].stage].queue_name
-        assert len(message.row_ids) <= (1 if by_id[row_id].publications else set_size)
+        assert message.again == (by_id[row_id].publications > 0)
+        assert len(message.row_ids) <= set_size
     for stage in STAGES:
-        mine = [row.id for row in rows if row.stage is stage and not row.publications]
-        sets = [
-            list(message.row_ids)
-            for message in messages
-            if message.queue_name == BY_STAGE[stage].queue_name
-            and not by_id[message.row_ids[0]].publications
-        ]
-        assert sets == [mine[at : at + set_size] for at in range(0, len(mine), set_size)]
+        for again in (False, True):
+            mine = [
+                row.id for row in rows if row.stage is stage and (row.publications > 0) == again
+            ]
+            sets = [
+                list(message.row_ids)
+                for message in messages
+                if message.queue_name == BY_STAGE[stage].queue_name and message.again == again
+            ]
+            assert sets == [mine[at : at + set_size] for at in range(0, len(mine), set_size)]

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slimtrack.actors.stages import work_through
-from slimtrack.domain.retry import Failure, SetFailedError
+from slimtrack.actors.stages import work_alone, work_through
+from slimtrack.domain.retry import Failure, ProcessKilledError, SetFailedError
 
 
 class Work:
@@ -111,3 +111,46 @@ def test_an_outage_is_not_tried_again_row_by_row() -> None:
         work_through(range(100), work)
 
     assert work.calls == 1
+
+
+def test_rows_alone_are_each_counted_directly_before_they_run() -> None:
+    steps: list[tuple[str, int]] = []
+
+    def count(row_id: int) -> bool:
+        steps.append(("count", row_id))
+        return row_id != 2
+
+    def advance(ids: Sequence[int]) -> None:
+        steps.extend(("advance", row_id) for row_id in ids)
+        if ids == [3]:
+            raise ValueError
+
+    with pytest.raises(SetFailedError) as caught:
+        work_alone([1, 2, 3, 4], advance, count_attempt=count)
+
+    assert steps == [
+        *[("count", 1), ("advance", 1), ("count", 2), ("count", 3), ("advance", 3)],
+        *[("count", 4), ("advance", 4)],
+    ]
+    assert [(each.ids, type(each.error), each.counted) for each in caught.value.failures] == [
+        ([2], ProcessKilledError, True),
+        ([3], ValueError, True),
+    ]
+
+
+@pytest.mark.parametrize("while_counting", [False, True])
+def test_an_outage_fails_the_row_alone_and_those_after_it_uncounted(
+    *, while_counting: bool
+) -> None:
+    def fail(_: object) -> bool:
+        raise psycopg.OperationalError("gone")
+
+    with pytest.raises(SetFailedError) as caught:
+        work_alone(
+            [1, 2, 3], fail, count_attempt=fail if while_counting else lambda row_id: row_id > 0
+        )
+
+    assert [(each.ids, each.counted) for each in caught.value.failures] == [
+        ([1], not while_counting),
+        ([2, 3], False),
+    ]

@@ -66,42 +66,75 @@ UPDATE outbox
 RETURNING stage;
 
 -- rearm_rows --
--- Make rows due again whose work could not be done for want of a server; no attempt is counted.
+-- Make rows due again whose work could not be done for want of a server; no attempt is consumed:
+-- one that was counted beforehand is taken back.
 UPDATE outbox
    SET published_at = NULL, last_error = %(error)s,
+       attempts = greatest(0, attempts - %(counted)s::integer),
        available_at = now() + make_interval(secs => %(delay)s * (0.5 + random() / 2))
  WHERE id = ANY(%(ids)s::bigint[]) AND stage = %(stage)s AND available_at <= now();
 
 -- fail_rows --
--- Count a failed attempt of each row: it is due again after an exponential backoff with jitter
--- (50 to 100 per cent), or, after its last attempt, moves to dead_letters. A row that is due
--- later already was settled by an earlier run of this statement and is left alone.
+-- Count a failed attempt of each row, unless it was counted beforehand: the row is due again after
+-- an exponential backoff with jitter (50 to 100 per cent), or, after its last attempt, moves to
+-- dead_letters. A row that is due later already was settled by an earlier run of this
+-- statement and is left alone.
 WITH failed AS (
     SELECT *
-      FROM unnest(%(ids)s::bigint[], %(error_types)s::text[], %(errors)s::text[],
-                  %(tracebacks)s::text[])
-           AS failed (id, error_type, error, traceback)
+      FROM unnest(%(ids)s::bigint[], %(counted)s::integer[], %(max_retries)s::integer[],
+                  %(error_types)s::text[], %(errors)s::text[], %(tracebacks)s::text[],
+                  %(fingerprints)s::text[])
+           AS failed (id, counted, max_retries, error_type, error, traceback, fingerprint)
 ), rearmed AS (
     UPDATE outbox
-       SET attempts = attempts + 1, published_at = NULL,
+       SET attempts = attempts + 1 - (SELECT counted FROM failed WHERE failed.id = outbox.id),
+           published_at = NULL,
+           first_failed_at = coalesce(first_failed_at, now()),
            last_error = (SELECT error FROM failed WHERE failed.id = outbox.id),
            available_at = now() + make_interval(secs => (0.5 + random() / 2) * least(
-               %(max_backoff)s::float8, %(min_backoff)s::float8 * 2 ^ least(attempts, 60)))
+               %(max_backoff)s::float8, %(min_backoff)s::float8 * 2 ^ least(
+                   attempts - (SELECT counted FROM failed WHERE failed.id = outbox.id), 60)))
      WHERE id = ANY(%(ids)s::bigint[]) AND stage = %(stage)s AND available_at <= now()
-       AND attempts < %(max_retries)s
+       AND attempts < (SELECT max_retries + counted FROM failed WHERE failed.id = outbox.id)
     RETURNING id
 ), given_up AS (
     DELETE FROM outbox
      WHERE id = ANY(%(ids)s::bigint[]) AND stage = %(stage)s AND available_at <= now()
-       AND attempts >= %(max_retries)s
+       AND attempts >= (SELECT max_retries + counted FROM failed WHERE failed.id = outbox.id)
     RETURNING *
 ), stored AS (
     INSERT INTO dead_letters
            (outbox_id, stage, order_id, from_sequence, publications, attempts, correlation_id,
-            created_at, error_type, error, traceback)
-    SELECT id, stage, order_id, from_sequence, publications, attempts + 1, correlation_id,
-           created_at, error_type, error, traceback
+            payload, created_at, first_failed_at, actor, queue, error_type, error, traceback,
+            fingerprint)
+    SELECT id, stage, order_id, from_sequence, publications, attempts + 1 - counted,
+           correlation_id, payload, created_at, coalesce(first_failed_at, now()), %(actor)s,
+           %(queue)s, error_type, failed.error, traceback, fingerprint
       FROM given_up JOIN failed USING (id)
     RETURNING id
 )
 SELECT (SELECT count(*) FROM rearmed) AS rearmed, (SELECT count(*) FROM stored) AS stored;
+
+-- order_by_attempts --
+-- The rows of a set that still have something to do, the least suspicious first.
+SELECT id
+  FROM outbox
+ WHERE id = ANY(%(ids)s::bigint[]) AND stage = %(stage)s AND available_at <= now()
+ ORDER BY attempts, id;
+
+-- count_attempt --
+-- Count an attempt before it begins, so that one which ends its process is counted as well. The
+-- row comes back only if it still has an attempt left.
+UPDATE outbox
+   SET attempts = attempts + 1, first_failed_at = coalesce(first_failed_at, now())
+ WHERE id = %(id)s AND stage = %(stage)s AND available_at <= now()
+   AND attempts <= %(max_retries)s
+RETURNING id;
+
+-- lock_attempts --
+-- How many attempts some rows took so far; nobody else counts one until the transaction ends.
+SELECT id, attempts
+  FROM outbox
+ WHERE id = ANY(%(ids)s::bigint[]) AND stage = %(stage)s
+ ORDER BY id
+   FOR UPDATE;

@@ -1,0 +1,149 @@
+"""The use cases of failure: what becomes of outbox rows whose work failed."""
+
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import psycopg
+import structlog
+from psycopg_pool import ConnectionPool
+
+from slimtrack import faults
+from slimtrack.domain.order import Status
+from slimtrack.domain.retry import Failure, RetryPolicy, fingerprint
+from slimtrack.routing import BY_STAGE
+from slimtrack.sql import outbox
+from slimtrack.sql.errors import is_infrastructure
+
+_log: Final = structlog.get_logger()
+
+#: Characters of an error and of a traceback that are kept.
+_MAX_ERROR: Final = 2_000
+_MAX_TRACEBACK: Final = 20_000
+
+
+class Retrying:
+    """Counts attempts, makes failed rows due again, and gives them up after the last.
+
+    Args:
+        pool: connections to PostgreSQL, in autocommit.
+        wake_up: tells the publisher that rows may be due; called after each commit that made some.
+    """
+
+    def __init__(
+        self,
+        pool: ConnectionPool[psycopg.Connection[tuple[Any, ...]]],
+        *,
+        wake_up: Callable[[], None],
+    ) -> None:
+        self._pool = pool
+        self._wake_up = wake_up
+
+    def least_suspicious_first(self, stage: Status, ids: Sequence[int]) -> list[int]:
+        """Return the rows of a set that still have something to do, by the attempts they took.
+
+        Raises:
+            psycopg.Error: the database does not answer.
+        """
+        with self._pool.connection() as connection:
+            return outbox.order_by_attempts(connection, ids, stage=stage)
+
+    def count_attempt(self, stage: Status, row_id: int, *, max_retries: int) -> bool:
+        """Count an attempt in a transaction of its own, before it begins; False if none is left.
+
+        Raises:
+            psycopg.Error: nothing has changed.
+        """
+        with self._pool.connection() as connection:
+            counted = outbox.count_attempt(connection, row_id, stage=stage, max_retries=max_retries)
+        faults.point("retry.after_count")
+        return counted
+
+    def settle(self, stage: Status, failures: Sequence[Failure], policy: RetryPolicy) -> None:
+        """Make failed rows due again, or dead letters after their last attempt.
+
+        A server's failure consumes no attempt. Running this twice settles once.
+
+        Raises:
+            psycopg.Error: nothing has changed.
+        """
+        outages = [failure for failure in failures if is_infrastructure(failure.error)]
+        faulty = [failure for failure in failures if not is_infrastructure(failure.error)]
+        route = BY_STAGE[stage]
+        settled = outbox.Settled(0, 0)
+        faults.point("retry.before_rearm")
+        with self._pool.connection() as connection, connection.transaction():
+            for outage in outages:
+                outbox.rearm_rows(
+                    connection,
+                    outage.ids,
+                    stage=stage,
+                    counted=outage.counted,
+                    error=_text(outage.error),
+                    delay=policy.min_backoff,
+                )
+            if faulty:
+                settled = outbox.fail_rows(
+                    connection,
+                    _failed_rows(connection, stage, faulty, policy),
+                    stage=stage,
+                    actor_name=route.actor_name,
+                    queue_name=route.queue_name,
+                    policy=policy,
+                )
+        self._wake_up()
+        if outages:
+            _log.warning("set.delayed", stage=stage, error=_text(outages[0].error))
+        if faulty:
+            _log.warning(
+                "rows.failed",
+                stage=stage,
+                rearmed=settled.rearmed,
+                dead_letters=settled.stored,
+                error=_text(faulty[0].error),
+            )
+        faults.point("retry.after_rearm")
+
+
+def _text(error: BaseException) -> str:
+    # PostgreSQL takes no NUL character.
+    return f"{type(error).__name__}: {error}".replace("\0", "")[:_MAX_ERROR]
+
+
+def _failed_rows(
+    connection: outbox.Connection, stage: Status, failures: Sequence[Failure], policy: RetryPolicy
+) -> list[outbox.FailedRow]:
+    attempts: dict[int, int] = {}
+    if policy.retry_when:
+        ids = [row_id for failure in failures for row_id in failure.ids]
+        attempts = outbox.lock_attempts(connection, ids, stage=stage)
+    return [
+        _failed_row(row_id, failure, max_retries=_max_retries(policy, failure, attempts, row_id))
+        for failure in failures
+        for row_id in failure.ids
+    ]
+
+
+def _max_retries(
+    policy: RetryPolicy, failure: Failure, attempts: Mapping[int, int], row_id: int
+) -> int:
+    if isinstance(failure.error, policy.throws):
+        return 0
+    if policy.retry_when is None or row_id not in attempts:
+        return policy.max_retries
+    retries = attempts[row_id] - failure.counted
+    return retries + policy.retry_when(retries, failure.error)
+
+
+def _failed_row(row_id: int, failure: Failure, *, max_retries: int) -> outbox.FailedRow:
+    error = failure.error
+    lines = "".join(traceback.format_exception(error)).replace("\0", "")
+    return outbox.FailedRow(
+        row_id,
+        failure.counted,
+        max_retries,
+        type(error).__qualname__,
+        _text(error),
+        lines[-_MAX_TRACEBACK:],
+        fingerprint(error),
+    )
