@@ -6,8 +6,9 @@ from typing import Annotated
 import typer
 
 from slimtrack import __version__
-from slimtrack.commands import demo, orders, processes, stack
+from slimtrack.commands import dead_letters, demo, orders, processes, stack
 from slimtrack.domain.errors import SettingsError, SlimTrackError
+from slimtrack.telemetry import logs
 
 app = typer.Typer(
     name="slimtrack",
@@ -33,6 +34,8 @@ def root(
 ) -> None:
     """Hold the options that come before a command."""
     del version
+    # A process that a command becomes or starts has its own settings.
+    logs.configure(level="warning", form="console")
 
 
 app.command(rich_help_panel="The local stack")(demo.demo)
@@ -42,6 +45,7 @@ app.command(rich_help_panel="The local stack")(stack.logs)
 app.command(rich_help_panel="The local stack")(stack.down)
 app.command("import", rich_help_panel="Orders")(orders.import_)
 app.command(rich_help_panel="Orders")(orders.track)
+app.add_typer(dead_letters.app, rich_help_panel="Operations")
 app.command(rich_help_panel="Single processes")(processes.migrate)
 app.command(rich_help_panel="Single processes")(processes.api)
 app.command(rich_help_panel="Single processes")(processes.publisher)

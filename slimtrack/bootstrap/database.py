@@ -1,11 +1,13 @@
 """What every process needs first: the migrations and the use cases."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 import psycopg
+from psycopg_pool import ConnectionPool
 
+from slimtrack.dead_letters import DeadLetters
 from slimtrack.domain.errors import UnavailableError
 from slimtrack.settings import Settings
 from slimtrack.sql import migrate as migrations
@@ -21,6 +23,8 @@ CALLER_SESSION: Final = {
     "jit": "off",
     "timezone": "UTC",
 }
+#: What an operator's command may take: it may move a million rows.
+_OPERATOR_SESSION: Final = {**CALLER_SESSION, "lock_timeout": "30s", "statement_timeout": "10min"}
 #: Seconds that a caller waits for a free connection before it is told to come back.
 CALLER_POOL_TIMEOUT: Final = 2.0
 
@@ -45,15 +49,42 @@ def open_tracking(
     settings: Settings, *, name: str = "slimtrack", size: int = 1
 ) -> Iterator[Tracking]:
     """Open the use cases for a command or a test; the connections are closed at the end."""
+    with _connected(settings, name=name, size=size, session=CALLER_SESSION) as (pool, wake_up):
+        yield Tracking(pool, wake_up=wake_up, stage_delays=settings.stage_delays)
+
+
+@contextmanager
+def open_dead_letters(settings: Settings) -> Iterator[DeadLetters]:
+    """Open the use cases of dead letters for a command.
+
+    Raises:
+        UnavailableError: the database does not answer.
+    """
+    try:
+        with _connected(settings, name="slimtrack operator", size=1, session=_OPERATOR_SESSION) as (
+            pool,
+            wake_up,
+        ):
+            yield DeadLetters(pool, wake_up=wake_up)
+    except psycopg.Error as error:
+        if is_infrastructure(error):
+            raise UnavailableError(f"The database does not answer: {error}") from error
+        raise
+
+
+@contextmanager
+def _connected(
+    settings: Settings, *, name: str, size: int, session: Mapping[str, str]
+) -> Iterator[tuple[ConnectionPool[psycopg.Connection[tuple[Any, ...]]], Callable[[], None]]]:
     wake_up = WakeUp(settings.database_url)
     try:
         with open_pool(
             settings.database_url,
             application_name=name,
             size=size,
-            options=CALLER_SESSION,
+            options=session,
             timeout=CALLER_POOL_TIMEOUT,
         ) as pool:
-            yield Tracking(pool, wake_up=wake_up.send, stage_delays=settings.stage_delays)
+            yield pool, wake_up.send
     finally:
         wake_up.close()

@@ -6,7 +6,9 @@ from functools import partial
 from typing import Final
 
 from slimtrack.broker.publishing import ConfirmedPublisher
+from slimtrack.dead_letters import DeadLetters
 from slimtrack.outbox import schedule
+from slimtrack.outbox.drain import Drain
 from slimtrack.outbox.publisher import PUBLISHER_SESSION, Publisher
 from slimtrack.outbox.reconciler import Reconciler
 from slimtrack.routing import BY_STAGE
@@ -30,7 +32,7 @@ def run_publisher(settings: Settings, stopping: threading.Event) -> None:
         open_pool(
             settings.database_url,
             application_name="slimtrack publisher",
-            size=2,
+            size=3,
             options={**OUTBOX_PLANS, **PUBLISHER_SESSION},
             timeout=_POOL_TIMEOUT,
         ) as pool,
@@ -49,9 +51,13 @@ def run_publisher(settings: Settings, stopping: threading.Event) -> None:
             stage_bound=settings.stage_bound,
             set_size=settings.set_size,
         )
+        dead_letters = DeadLetters(pool, wake_up=publisher.wake_up)
         schedule.run(
             publisher,
-            reconciler=Reconciler(pool, broker=broker),
+            jobs=[
+                Reconciler(pool, broker=broker).reconcile,
+                Drain(dead_letters, broker=broker, amqp_url=settings.amqp_url).drain,
+            ],
             listen=partial(listen, settings.database_url),
             stopping=stopping,
         )

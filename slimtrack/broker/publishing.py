@@ -108,7 +108,9 @@ class ConfirmedPublisher:
         return list(batch.outcomes)
 
     def count_messages(self, *, timeout: float) -> dict[str, int] | None:
-        """Return the messages that wait in each queue, None where the broker does not answer.
+        """Return the messages that wait in each queue and in its dead-letter queue.
+
+        None where the broker does not answer.
 
         Declares the queues, so one that was deleted is there again.
         """
@@ -216,25 +218,18 @@ class ConfirmedPublisher:
     ) -> None:
         """Declare every queue; the last answer, which is the last to come, calls ``on_done``."""
         for queue_name in self._queue_names:
-            channel.queue_declare(
-                dead_letter_queue(queue_name),
-                durable=True,
-                arguments=DEAD_LETTER_QUEUE_ARGUMENTS,
-                callback=lambda _frame: None,
-            )
+            for name, arguments in (
+                (dead_letter_queue(queue_name), DEAD_LETTER_QUEUE_ARGUMENTS),
+                (queue_name, queue_arguments(queue_name)),
+            ):
 
-            def on_declared(frame: Any, queue_name: str = queue_name) -> None:
-                if on_count is not None:
-                    on_count(queue_name, frame.method.message_count)
-                if queue_name == self._queue_names[-1]:
-                    on_done()
+                def on_declared(frame: Any, name: str = name) -> None:
+                    if on_count is not None:
+                        on_count(name, frame.method.message_count)
+                    if name == self._queue_names[-1]:
+                        on_done()
 
-            channel.queue_declare(
-                queue_name,
-                durable=True,
-                arguments=queue_arguments(queue_name),
-                callback=on_declared,
-            )
+                channel.queue_declare(name, durable=True, arguments=arguments, callback=on_declared)
 
     def _on_count(self, counts: dict[str, int], done: threading.Event, channel: Channel) -> None:
         def on_done() -> None:

@@ -60,14 +60,10 @@ class Retries(Middleware):
         del result
         if exception is None:
             return
-        ids = _row_ids(message)
-        if ids is None:  # no message of ours: keep it where a person can look at it
-            message.fail()
-            return
         failures = (
             exception.failures
             if isinstance(exception, SetFailedError)
-            else [Failure(ids=ids, error=exception)]
+            else [Failure(ids=message.args[0], error=exception)]
         )
         self._thread.unsettled = failures
         try:
@@ -101,12 +97,3 @@ class Retries(Middleware):
             # they count as lost when their time is up, and are published again.
             _log.exception("failure.unsettled", message_id=message.message_id)
         self._thread.unsettled = None
-
-
-def _row_ids(message: MessageProxy) -> list[int] | None:
-    """Return the outbox ids that a message of ours carries, None for anything else."""
-    args: Any = message.args  # as it came, whatever the annotation says
-    if not isinstance(args, (list, tuple)) or len(args) != 1 or not isinstance(args[0], list):
-        return None
-    ids = args[0]
-    return ids if all(type(each) is int for each in ids) else None

@@ -1,7 +1,7 @@
 """Runs the publisher: its thread, its wake-ups and its timed jobs."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import structlog
@@ -9,7 +9,6 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from slimtrack.domain.errors import SlimTrackError
 from slimtrack.outbox.publisher import Publisher
-from slimtrack.outbox.reconciler import Reconciler
 from slimtrack.process import notify_ready
 
 _log: Final = structlog.get_logger()
@@ -27,7 +26,7 @@ class ThreadEndedError(SlimTrackError):
 def run(
     publisher: Publisher,
     *,
-    reconciler: Reconciler,
+    jobs: Sequence[Callable[[], object]],
     listen: Callable[[Callable[[], None], threading.Event], None],
     stopping: threading.Event,
 ) -> None:
@@ -37,7 +36,7 @@ def run(
 
     Args:
         publisher: works in a thread of its own.
-        reconciler: runs every few seconds.
+        jobs: what else runs every few seconds.
         listen: hears wake-ups until the event is set, in a thread of its own.
         stopping: set by whoever wants the end.
 
@@ -57,7 +56,8 @@ def run(
         job_defaults={"coalesce": True, "misfire_grace_time": None, "max_instances": 1}
     )
     scheduler.add_job(publisher.wake_up, "interval", seconds=_INTERVAL)
-    scheduler.add_job(reconciler.reconcile, "interval", seconds=_INTERVAL)
+    for job in jobs:
+        scheduler.add_job(job, "interval", seconds=_INTERVAL)
     scheduler.start()
     notify_ready()
     _log.info("publisher.started")

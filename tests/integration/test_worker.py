@@ -1,5 +1,6 @@
 """Real worker processes and a real publisher, when the work fails or a server is away."""
 
+import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,8 +9,7 @@ from typing import Any
 import pika
 import psycopg
 import pytest
-from dramatiq import Message
-from observing import wait_until
+from observing import count_waiting, wait_until
 from pika.adapters.blocking_connection import BlockingChannel
 from proxy import Proxy
 
@@ -88,23 +88,41 @@ def test_a_database_that_is_away_costs_no_attempt_and_no_order(
     assert count(connection, "order_events") == 5 * 51
 
 
-def test_what_is_no_message_of_ours_is_kept_without_end_and_there_are_no_delay_queues(
-    environment: dict[str, str], channel: BlockingChannel
+def test_what_is_no_message_of_ours_ends_as_a_dead_letter_and_stops_nobody(
+    environment: dict[str, str],
+    tracking: Tracking,
+    channel: BlockingChannel,
+    connection: psycopg.Connection[Any],
 ) -> None:
     queue = "orders.processing"
-
-    def rejected() -> int:
-        return int(channel.queue_declare(f"{queue}.XQ", passive=True).method.message_count)
-
+    place(tracking, "good")
+    ours: dict[str, Any] = {
+        "queue_name": queue,
+        "actor_name": "start_processing",
+        "args": [[2**40]],
+        "kwargs": {},
+        "options": {},
+        "message_id": "m",
+        "message_timestamp": 0,
+    }
+    strange: list[dict[str, Any]] = [
+        *({"args": ["7"]}, {"args": [[True]]}, {"args": [[2**70]]}, {"args": []}, {"args": 3}),
+        *({"kwargs": None}, {"kwargs": {"again": 1.5}}, {"options": None}, {"options": {"eta": 0}}),
+        *({"actor_name": None}, {"queue_name": "orders.delivered"}, {"message_id": 5}),
+    ]
+    bodies = [b"\xff not JSON", *(json.dumps({**ours, **each}).encode() for each in strange)]
     with workers(environment):
-        channel.basic_publish("", queue, b"\xff not JSON")
-        for actor_name in ("nobody", "start_processing"):
-            message: Message[None] = Message(
-                queue_name=queue, actor_name=actor_name, args=("7",), kwargs={}, options={}
-            )
-            channel.basic_publish("", queue, message.encode())
-        wait_until(lambda: rejected() == 3)
+        for body in bodies:
+            channel.basic_publish("", queue, body)
+        channel.basic_publish("", queue, json.dumps({**ours, "actor_name": "nobody"}).encode())
+        wait_until(lambda: count(connection, "orders WHERE status = 'delivered'") == 1)
+        # All but two, which are ours by their form and name no row that is in flight.
+        wait_until(lambda: count(connection, "dead_letters") == len(bodies) - 1)
+        wait_until(lambda: count_waiting(channel, f"{queue}.XQ") == 0)
 
+    assert connection.execute("SELECT body FROM dead_letters").fetchall() == [
+        (body,) for body in bodies if b'"orders.delivered"' not in body
+    ]
     # The declaration names no expiry: one that did would be refused by the broker.
     channel.queue_declare(f"{queue}.XQ", durable=True, arguments={})
     with pytest.raises(pika.exceptions.ChannelClosedByBroker, match="404"):
