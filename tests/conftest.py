@@ -29,6 +29,16 @@ from slimtrack.tracking import Tracking
 _numbers: Final = count(1)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("faults")
+    group.addoption(
+        "--outage-seconds",
+        type=float,
+        default=30.0,
+        help="how long the database crashes again and again (default: 30)",
+    )
+
+
 @pytest.fixture(scope="session")
 def servers() -> Iterator[Mapping[str, str]]:
     """DATABASE_URL, AMQP_URL and REDIS_URL of private servers that stop with the tests."""

@@ -76,6 +76,10 @@ class Load:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Place no further order; the one under way is seen to its end."""
         self._stopping.set()
         self._thread.join()
 

@@ -97,6 +97,15 @@ class System:
     def kill(self, name: str, signal: int) -> None:
         os.kill(self.pid_of(name), signal)
 
+    def kill_all_of(self, name: str, signal: int) -> None:
+        """Send a signal to a process and to all that descend from it."""
+        found = [self.pid_of(name)]
+        for each in found:
+            children = Path(f"/proc/{each}/task/{each}/children").read_text().split()
+            found += [int(child) for child in children]
+        for each in found:
+            os.kill(each, signal)
+
     def restarts(self) -> dict[str, int]:
         return {each.name: each.restarts for each in self._supervisor.states}
 
@@ -128,6 +137,11 @@ class System:
             assert waited < timeout, f"not within {timeout} s: {what}\n{last}"
             time.sleep(0.05)
         return time.monotonic() - started
+
+    def look_after(self, seconds: float) -> None:
+        """Look after the processes for a while."""
+        until = time.monotonic() + seconds
+        self.wait_until(lambda: time.monotonic() > until, what="time", timeout=seconds + 5)
 
     def settle(self, *, timeout: float = 60.0) -> Findings:
         """Wait until nothing is left to do, then look at everything."""
