@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from slimtrack import __version__
-from slimtrack.commands import dead_letters, demo, orders, processes, stack
+from slimtrack.commands import audit, dead_letters, demo, orders, processes, stack
 from slimtrack.domain.errors import SettingsError, SlimTrackError
 from slimtrack.telemetry import logs
 
@@ -46,6 +46,9 @@ app.command(rich_help_panel="The local stack")(stack.down)
 app.command("import", rich_help_panel="Orders")(orders.import_)
 app.command(rich_help_panel="Orders")(orders.track)
 app.add_typer(dead_letters.app, rich_help_panel="Operations")
+app.command(rich_help_panel="Operations")(audit.audit)
+app.command(rich_help_panel="Operations")(audit.stuck)
+app.command(rich_help_panel="Operations")(audit.reconcile)
 app.command(rich_help_panel="Single processes")(processes.migrate)
 app.command(rich_help_panel="Single processes")(processes.api)
 app.command(rich_help_panel="Single processes")(processes.publisher)

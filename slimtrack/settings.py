@@ -105,6 +105,12 @@ class Settings:
     stage_delays: Mapping[Status, float] = _setting(
         "SLIMTRACK_STAGE_DELAYS", _delays, "3,5,5,6", "seconds until each stage is due"
     )
+    stage_deadlines: Mapping[Status, float] = _setting(
+        "SLIMTRACK_STAGE_DEADLINES",
+        _delays,
+        "900",
+        "seconds after which a stage that was due counts as stuck",
+    )
     set_size: int = _setting(
         "SLIMTRACK_SET_SIZE", _integer(1, 1000), "100", "outbox rows in one message, at most"
     )

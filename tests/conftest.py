@@ -37,6 +37,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=30.0,
         help="how long the database crashes again and again (default: 30)",
     )
+    group.addoption(
+        "--nemesis",
+        type=float,
+        default=0.5,
+        metavar="MINUTES",
+        help="how long random faults happen (default: 0.5)",
+    )
+    group.addoption("--seed", type=int, help="which faults happen (default: a new seed, printed)")
 
 
 @pytest.fixture(scope="session")

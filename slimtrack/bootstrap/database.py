@@ -7,14 +7,18 @@ from typing import Any, Final
 import psycopg
 from psycopg_pool import ConnectionPool
 
+from slimtrack.auditing import Auditing
 from slimtrack.dead_letters import DeadLetters
 from slimtrack.domain.errors import UnavailableError
+from slimtrack.domain.order import Status
 from slimtrack.settings import Settings
 from slimtrack.sql import migrate as migrations
 from slimtrack.sql.errors import is_infrastructure
 from slimtrack.sql.pool import open_pool
 from slimtrack.sql.wakeup import WakeUp
 from slimtrack.tracking import Tracking
+
+_Pool = ConnectionPool[psycopg.Connection[tuple[Any, ...]]]
 
 #: What a session of a caller may take; a lock that is held longer is a fault elsewhere.
 CALLER_SESSION: Final = {
@@ -60,12 +64,36 @@ def open_dead_letters(settings: Settings) -> Iterator[DeadLetters]:
     Raises:
         UnavailableError: the database does not answer.
     """
+    with _operating(settings) as (pool, wake_up):
+        yield DeadLetters(pool, wake_up=wake_up)
+
+
+@contextmanager
+def open_auditing(settings: Settings) -> Iterator[Auditing]:
+    """Open the use cases of audits for a command.
+
+    Raises:
+        UnavailableError: the database does not answer.
+    """
+    with _operating(settings) as (pool, _wake_up):
+        yield Auditing(pool, deadlines=deadlines(settings))
+
+
+def deadlines(settings: Settings) -> dict[Status, float]:
+    """Return the seconds from the making of a stage's row until it counts as stuck."""
+    return {
+        stage: settings.stage_delays[stage] + settings.stage_deadlines[stage]
+        for stage in settings.stage_delays
+    }
+
+
+@contextmanager
+def _operating(settings: Settings) -> Iterator[tuple[_Pool, Callable[[], None]]]:
     try:
-        with _connected(settings, name="slimtrack operator", size=1, session=_OPERATOR_SESSION) as (
-            pool,
-            wake_up,
-        ):
-            yield DeadLetters(pool, wake_up=wake_up)
+        with _connected(
+            settings, name="slimtrack operator", size=1, session=_OPERATOR_SESSION
+        ) as connected:
+            yield connected
     except psycopg.Error as error:
         if is_infrastructure(error):
             raise UnavailableError(f"The database does not answer: {error}") from error
@@ -75,7 +103,7 @@ def open_dead_letters(settings: Settings) -> Iterator[DeadLetters]:
 @contextmanager
 def _connected(
     settings: Settings, *, name: str, size: int, session: Mapping[str, str]
-) -> Iterator[tuple[ConnectionPool[psycopg.Connection[tuple[Any, ...]]], Callable[[], None]]]:
+) -> Iterator[tuple[_Pool, Callable[[], None]]]:
     wake_up = WakeUp(settings.database_url)
     try:
         with open_pool(

@@ -5,6 +5,8 @@ from contextlib import closing
 from functools import partial
 from typing import Final
 
+from slimtrack.auditing import Auditing
+from slimtrack.bootstrap.database import deadlines
 from slimtrack.broker.publishing import ConfirmedPublisher
 from slimtrack.dead_letters import DeadLetters
 from slimtrack.outbox import schedule
@@ -18,6 +20,10 @@ from slimtrack.sql.wakeup import listen
 from slimtrack.telemetry import logs
 
 _POOL_TIMEOUT: Final = 5.0
+#: Seconds between two looks at what was lost or rejected, at what is late, and at every order.
+_RECONCILE: Final = 5.0
+_WATCH: Final = 60.0
+_SEARCH: Final = 3_600.0
 
 
 def run_publisher(settings: Settings, stopping: threading.Event) -> None:
@@ -52,11 +58,17 @@ def run_publisher(settings: Settings, stopping: threading.Event) -> None:
             set_size=settings.set_size,
         )
         dead_letters = DeadLetters(pool, wake_up=publisher.wake_up)
+        auditing = Auditing(pool, deadlines=deadlines(settings))
         schedule.run(
             publisher,
             jobs=[
-                Reconciler(pool, broker=broker).reconcile,
-                Drain(dead_letters, broker=broker, amqp_url=settings.amqp_url).drain,
+                (Reconciler(pool, broker=broker).reconcile, _RECONCILE),
+                (
+                    Drain(dead_letters, broker=broker, amqp_url=settings.amqp_url).drain,
+                    _RECONCILE,
+                ),
+                (auditing.watch, _WATCH),
+                (auditing.find_stranded, _SEARCH),
             ],
             listen=partial(listen, settings.database_url),
             stopping=stopping,

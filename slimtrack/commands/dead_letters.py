@@ -187,7 +187,7 @@ def replay(
     """
     selection = _select(ids, order, stage, error, group, older_than, newer_than, discarded)
     _require_choice(selection, everything)
-    action = _action(operator, reason, operation)
+    action = action_of(operator, reason, operation)
     with open_dead_letters(read_settings(state_dir)) as dead_letters:
         count = (
             dead_letters.count_rows(selection)
@@ -215,7 +215,7 @@ def edit(
     except msgspec.DecodeError as error:
         raise typer.BadParameter(f"--payload is no JSON object: {error}.") from error
     with open_dead_letters(read_settings(state_dir)) as dead_letters:
-        action = _action(operator, reason, operation)
+        action = action_of(operator, reason, operation)
         count = _once(partial(dead_letters.edit, letter_id, payload=value, action=action))
     typer.echo(f"{count} edited")
 
@@ -245,7 +245,7 @@ def discard(
     if not 0 < len(reason) <= 500:
         raise typer.BadParameter("--reason has 1 to 500 characters.")
     with open_dead_letters(read_settings(state_dir)) as dead_letters:
-        action = _action(operator, reason, operation)
+        action = action_of(operator, reason, operation)
         count = _once(partial(dead_letters.discard, selection, action=action))
     if as_json:
         _print_json([{"discarded": count}])
@@ -317,7 +317,8 @@ def _once(act: Callable[[], int]) -> int:
         return 0
 
 
-def _action(operator: str | None, reason: str, operation: str | None) -> OperatorAction:
+def action_of(operator: str | None, reason: str, operation: str | None) -> OperatorAction:
+    """Say who acts, by default the user of the system, why, and under which name."""
     if operator is None:
         try:
             operator = getpass.getuser()

@@ -13,7 +13,7 @@ from slimtrack.process import notify_ready
 
 _log: Final = structlog.get_logger()
 
-#: Seconds between two runs of the safety net, and of the reconciler.
+#: Seconds between two runs of the safety net.
 _INTERVAL: Final = 5
 #: Seconds for the publishing thread to finish its claim.
 _STOP_TIMEOUT: Final = 10.0
@@ -26,7 +26,7 @@ class ThreadEndedError(SlimTrackError):
 def run(
     publisher: Publisher,
     *,
-    jobs: Sequence[Callable[[], object]],
+    jobs: Sequence[tuple[Callable[[], object], float]],
     listen: Callable[[Callable[[], None], threading.Event], None],
     stopping: threading.Event,
 ) -> None:
@@ -36,7 +36,7 @@ def run(
 
     Args:
         publisher: works in a thread of its own.
-        jobs: what else runs every few seconds.
+        jobs: what else runs, and every how many seconds.
         listen: hears wake-ups until the event is set, in a thread of its own.
         stopping: set by whoever wants the end.
 
@@ -56,8 +56,8 @@ def run(
         job_defaults={"coalesce": True, "misfire_grace_time": None, "max_instances": 1}
     )
     scheduler.add_job(publisher.wake_up, "interval", seconds=_INTERVAL)
-    for job in jobs:
-        scheduler.add_job(job, "interval", seconds=_INTERVAL)
+    for job, seconds in jobs:
+        scheduler.add_job(job, "interval", seconds=seconds)
     scheduler.start()
     notify_ready()
     _log.info("publisher.started")

@@ -69,6 +69,7 @@ class Load:
         self._pause = 1 / rate
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"load-{name}")
+        self._abandoned = False
         self.placed = 0
 
     def __enter__(self) -> Self:
@@ -76,12 +77,13 @@ class Load:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._abandoned = True
         self.stop()
+        self._thread.join()
 
     def stop(self) -> None:
         """Place no further order; the one under way is seen to its end."""
         self._stopping.set()
-        self._thread.join()
 
     @property
     def is_done(self) -> bool:
@@ -99,8 +101,8 @@ class Load:
         description, metadata = f"Parcel of {reference}", {"of": reference}
         digest = digest_of(description, metadata)
         body = {"description": description, "reference": reference, "metadata": metadata}
-        # A request that is under way is seen to its end, also when the load is to stop.
-        while True:
+        # Until its outcome is known, also when the load is to stop.
+        while not self._abandoned:
             self._ledger.write(reference=reference, digest=digest)
             try:
                 status, answer = self._post(body)

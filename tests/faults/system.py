@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -86,8 +86,11 @@ class System:
 
     def place(self, name: str, *, count: int) -> None:
         """Place orders and wait for every answer."""
-        load = self.load(name, count=count)
-        self.wait_until(lambda: load.is_done, what="the load is done")
+        self.finish(self.load(name, count=count))
+
+    def finish(self, load: Load, *, timeout: float = 60.0) -> None:
+        """Wait until every order of a load has its answer."""
+        self.wait_until(lambda: load.is_done, what="the load is done", timeout=timeout)
 
     def pid_of(self, name: str) -> int:
         pid = next(each.pid for each in self._supervisor.states if each.name == name)
@@ -97,20 +100,27 @@ class System:
     def kill(self, name: str, signal: int) -> None:
         os.kill(self.pid_of(name), signal)
 
-    def kill_all_of(self, name: str, signal: int) -> None:
-        """Send a signal to a process and to all that descend from it."""
+    def kill_all_of(self, name: str, signal: int) -> list[int]:
+        """Send a signal to a process and all that descend from it; return their ids."""
         found = [self.pid_of(name)]
         for each in found:
             children = Path(f"/proc/{each}/task/{each}/children").read_text().split()
             found += [int(child) for child in children]
-        for each in found:
-            os.kill(each, signal)
+        self.signal(found, signal)
+        return found
+
+    def signal(self, pids: Sequence[int], signal: int) -> None:
+        """Send a signal to processes, as far as they still live."""
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal)
+
+    def running(self) -> list[str]:
+        """The names of the processes that run now."""
+        return [each.name for each in self._supervisor.states if each.pid]
 
     def restarts(self) -> dict[str, int]:
         return {each.name: each.restarts for each in self._supervisor.states}
-
-    def names(self) -> Sequence[str]:
-        return [each.name for each in self._supervisor.states]
 
     def fired(self) -> set[str]:
         """The crash points at which something happened."""

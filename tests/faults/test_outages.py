@@ -88,6 +88,7 @@ def test_a_database_that_crashes_every_few_seconds_loses_nothing(
         own_servers.postgresql.start()
         crashes += 1
     load.stop()
+    system.finish(load)
     findings = system.settle(timeout=120)
 
     print(f"{crashes} crashes, {load.placed} orders")  # noqa: T201

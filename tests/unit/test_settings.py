@@ -24,6 +24,7 @@ WRONG = {
     "SLIMTRACK_WORKER_PROCESSES": ["0", "65"],
     "SLIMTRACK_WORKER_THREADS": ["0", "65"],
     "SLIMTRACK_STAGE_DELAYS": ["1,2", "1,2,3,4,5", "soon", "-1", "1,,2,3", "nan", "1,2,3,inf"],
+    "SLIMTRACK_STAGE_DEADLINES": ["1,2", "soon"],
     "SLIMTRACK_SET_SIZE": ["0", "1001"],
     "SLIMTRACK_STAGE_BOUND": ["0", "100001"],
     "SLIMTRACK_MAX_RETRIES": ["-1", "1001"],

@@ -1,0 +1,116 @@
+"""The use cases of whoever checks the system: what must hold, what is late, what can be mended."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+import psycopg
+import structlog
+from psycopg import IsolationLevel
+from psycopg_pool import ConnectionPool
+
+from slimtrack.domain.dead_letter import OperatorAction, Selection
+from slimtrack.domain.order import Status
+from slimtrack.routing import ROUTES
+from slimtrack.sql import audit, dead_letters
+from slimtrack.sql.audit import StuckOrder
+
+_log: Final = structlog.get_logger()
+
+#: Orders that are named of those that break a check; more are not counted.
+_EXAMPLES: Final = 1_000
+#: Orders that one transaction repairs.
+_REPAIRED: Final = 10_000
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One thing that must hold, and the orders for which it does not (the first thousand)."""
+
+    name: str
+    what: str
+    broken: list[UUID]
+
+
+class Report(msgspec.Struct, frozen=True):
+    """Everything that an audit looked at, as of one moment."""
+
+    orders: dict[str, int]
+    findings: list[Finding]
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether everything holds."""
+        return not any(finding.broken for finding in self.findings)
+
+
+class Auditing:
+    """Looks at everything; any number of copies may run beside the live system.
+
+    Every method raises ``psycopg.Error`` where the database does not answer.
+
+    Args:
+        pool: connections to PostgreSQL, in autocommit.
+        deadlines: seconds after which an order whose stage was due counts as stuck, by stage.
+    """
+
+    def __init__(
+        self,
+        pool: ConnectionPool[psycopg.Connection[tuple[Any, ...]]],
+        *,
+        deadlines: Mapping[Status, float],
+    ) -> None:
+        self._pool = pool
+        self._deadlines = deadlines
+
+    def audit(self) -> Report:
+        """Check the invariants in the database, all as of one moment, in bounded memory."""
+        with self._pool.connection() as connection:
+            connection.isolation_level = IsolationLevel.REPEATABLE_READ
+            connection.read_only = True
+            try:
+                with connection.transaction():
+                    return Report(
+                        audit.count_places(connection),
+                        [
+                            Finding(
+                                name.removeprefix("find_"),
+                                what,
+                                audit.find(connection, name, limit=_EXAMPLES),
+                            )
+                            for name, what in audit.CHECKS.items()
+                        ],
+                    )
+            finally:
+                connection.isolation_level = connection.read_only = None
+
+    def stuck(self, *, limit: int) -> Sequence[StuckOrder]:
+        """Return the orders whose next stage is past its deadline, the latest first."""
+        with self._pool.connection() as connection:
+            return audit.find_stuck_orders(connection, self._deadlines, limit=limit)
+
+    def watch(self) -> int:
+        """Count the orders that are past their deadline, and say so in the log."""
+        with self._pool.connection() as connection:
+            count = audit.count_stuck_rows(connection, self._deadlines)
+        if count:
+            _log.error("orders.stuck", orders=count)
+        return count
+
+    def find_stranded(self) -> list[UUID]:
+        """Return orders that nobody will ever work on, which should be impossible."""
+        with self._pool.connection() as connection:
+            found = audit.find(connection, "find_stranded_orders", limit=_REPAIRED)
+        if found:
+            _log.error("orders.stranded", orders=len(found), example=str(found[0]))
+        return found
+
+    def repair(self, stranded: Sequence[UUID], *, action: OperatorAction) -> int:
+        """Give stranded orders the row of their next stage again; return how many lacked it."""
+        stages = {status: route.stage for status, route in ROUTES.items()}
+        with self._pool.connection() as connection, connection.transaction():
+            repaired = audit.repair_stranded_orders(connection, stranded, next_stages=stages)
+            dead_letters.record_action(
+                connection, action, name="repair", selection=Selection(), affected=repaired
+            )
+        return repaired

@@ -1,0 +1,87 @@
+"""Commands that check the system: audit, stuck, reconcile."""
+
+from typing import Annotated
+
+import msgspec
+import typer
+
+from slimtrack.bootstrap import open_auditing
+from slimtrack.commands.dead_letters import Operator, Reason, action_of
+from slimtrack.commands.target import StateDir, read_settings
+
+_EXAMPLES = 3
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def audit(as_json: AsJson = False, state_dir: StateDir = None) -> None:
+    """Check everything that must hold of every order: 0 = it does, 1 = something is broken.
+
+    Safe beside the running system, and takes seconds with a million orders.
+    """
+    with open_auditing(read_settings(state_dir)) as auditing:
+        report = auditing.audit()
+    if as_json:
+        typer.echo(msgspec.json.encode(report))
+    else:
+        for finding in report.findings:
+            broken = len(finding.broken)
+            word = typer.style(f"{broken:,} broken", fg="red") if broken else "ok"
+            typer.echo(f"{word:<12} {finding.what}")
+            for order_id in finding.broken[:_EXAMPLES]:
+                typer.echo(f"{'':<13}{order_id}")
+        total = sum(report.orders.values())
+        parts = ", ".join(f"{count:,} {status}" for status, count in report.orders.items())
+        typer.echo(f"{total:,} orders{': ' if parts else ''}{parts}")
+    if not report.is_clean:
+        raise typer.Exit(1)
+
+
+def stuck(
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="So many, at most.")] = 50,
+    as_json: AsJson = False,
+    state_dir: StateDir = None,
+) -> None:
+    """List the orders whose next stage is past its deadline: 0 = none, 1 = some."""
+    with open_auditing(read_settings(state_dir)) as auditing:
+        found = auditing.stuck(limit=limit)
+    for each in found:
+        if as_json:
+            typer.echo(msgspec.json.encode(each._asdict()))
+            continue
+        since = each.since.astimezone().isoformat(sep=" ", timespec="seconds")
+        typer.echo(
+            f"{each.id}  {each.status}  waits for {each.stage} since {since}, "
+            f"{each.attempts} attempts, {each.publications} publications"
+        )
+        if each.last_error:
+            typer.secho(f"    {each.last_error.splitlines()[0]}", fg="red")
+    if not found and not as_json:
+        typer.echo("No order is stuck.")
+    if found:
+        raise typer.Exit(1)
+
+
+def reconcile(
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Give them the row of their next stage again.")
+    ] = False,
+    reason: Reason = "",
+    operator: Operator = None,
+    state_dir: StateDir = None,
+) -> None:
+    """Find orders that nobody will ever work on: 0 = none or repaired, 1 = some.
+
+    There should be none: if there are, something other than SlimTrack has changed its tables.
+    """
+    with open_auditing(read_settings(state_dir)) as auditing:
+        found = auditing.find_stranded()
+        repaired = 0
+        if apply and found:
+            action = action_of(operator, reason, operation=None)
+            repaired = auditing.repair(found, action=action)
+    for order_id in found[:_EXAMPLES]:
+        typer.echo(order_id)
+    typer.echo(f"{len(found):,} stranded, {repaired:,} repaired")
+    if repaired < len(found):
+        raise typer.Exit(1)

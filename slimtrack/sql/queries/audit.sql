@@ -1,0 +1,90 @@
+-- count_places --
+-- How many orders there are, and where they are (I12).
+SELECT status, count(*) FROM orders GROUP BY status ORDER BY status;
+
+-- find_stranded_orders --
+-- Orders that are not final and have no row anywhere: nobody will ever work on them (I4).
+SELECT id
+  FROM orders
+ WHERE status <> ALL(%(final)s::text[])
+   AND NOT EXISTS (SELECT FROM outbox WHERE outbox.order_id = orders.id)
+   AND NOT EXISTS (SELECT FROM dead_letters WHERE dead_letters.order_id = orders.id)
+ LIMIT %(limit)s;
+
+-- find_gaps --
+-- Orders whose events are not numbered 1 to their version (I5).
+SELECT id
+  FROM orders
+  LEFT JOIN (SELECT order_id, count(*) AS events, min(sequence) AS first, max(sequence) AS last
+               FROM order_events
+              GROUP BY order_id) AS history ON order_id = id
+ WHERE (events = version AND first = 1 AND last = version) IS NOT TRUE
+ LIMIT %(limit)s;
+
+-- find_undeclared_moves --
+-- Orders that moved as no order may (I5).
+SELECT order_id
+  FROM (SELECT order_id, status,
+               lag(status) OVER (PARTITION BY order_id ORDER BY sequence) AS before
+          FROM order_events) AS moves
+ WHERE before IS NOT NULL
+   AND before || '>' || status <> ALL(%(moves)s::text[])
+ LIMIT %(limit)s;
+
+-- find_contradictions --
+-- Orders whose status is not that of the event that set it (I5).
+SELECT id
+  FROM orders
+  LEFT JOIN order_events ON order_id = id AND sequence = status_sequence
+ WHERE order_events.status IS DISTINCT FROM orders.status
+ LIMIT %(limit)s;
+
+-- find_strays --
+-- Events and outbox rows of no order (I6).
+SELECT order_id FROM order_events
+ WHERE NOT EXISTS (SELECT FROM orders WHERE orders.id = order_id)
+UNION ALL
+SELECT order_id FROM outbox
+ WHERE NOT EXISTS (SELECT FROM orders WHERE orders.id = order_id)
+ LIMIT %(limit)s;
+
+-- find_doubles --
+-- Rows that promise what is done already, or that are dead letters at the same time (I6, I7).
+SELECT outbox.order_id
+  FROM outbox
+  JOIN order_events
+    ON idempotency_key = outbox.order_id || ':' || from_sequence || ':' || outbox.stage
+UNION ALL
+SELECT outbox.order_id
+  FROM outbox
+  JOIN dead_letters USING (order_id, from_sequence, stage)
+ WHERE dead_letters.discarded_at IS NULL
+ LIMIT %(limit)s;
+
+-- find_stuck_orders --
+-- Orders whose next stage should be done by now: its delay and its deadline have passed.
+SELECT orders.id, orders.status, outbox.stage, outbox.created_at, attempts, publications, last_error
+  FROM outbox
+  JOIN unnest(%(stages)s::text[], %(deadlines)s::float8[]) AS allowed (stage, seconds)
+    ON allowed.stage = outbox.stage
+  JOIN orders ON orders.id = outbox.order_id
+ WHERE outbox.created_at < now() - make_interval(secs => allowed.seconds)
+ ORDER BY outbox.created_at
+ LIMIT %(limit)s;
+
+-- count_stuck_rows --
+SELECT count(*)
+  FROM outbox
+  JOIN unnest(%(stages)s::text[], %(deadlines)s::float8[]) AS allowed (stage, seconds)
+    ON allowed.stage = outbox.stage
+ WHERE outbox.created_at < now() - make_interval(secs => allowed.seconds);
+
+-- repair_stranded_orders --
+-- Give stranded orders the row of their next stage again.
+INSERT INTO outbox (stage, order_id, from_sequence)
+SELECT next.stage, id, status_sequence
+  FROM orders
+  JOIN unnest(%(statuses)s::text[], %(stages)s::text[]) AS next (status, stage) USING (status)
+ WHERE id = ANY(%(ids)s::uuid[])
+   AND NOT EXISTS (SELECT FROM outbox WHERE outbox.order_id = orders.id)
+   AND NOT EXISTS (SELECT FROM dead_letters WHERE dead_letters.order_id = orders.id);
