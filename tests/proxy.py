@@ -77,7 +77,11 @@ class Proxy:
             while True:
                 client, _ = listener.accept()
                 self.connections += 1
-                server = socket.create_connection(self._target)
+                try:
+                    server = socket.create_connection(self._target)
+                except OSError:  # it is down: the client hears so at once
+                    client.close()
+                    continue
                 self._sockets.update((client, server))
                 self._start(self._forward, client, server, self._to_server)
                 self._start(self._forward, server, client, self._to_client)

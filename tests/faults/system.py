@@ -27,6 +27,9 @@ from slimtrack.stack.processes import (
 from slimtrack.stack.service import Service
 from slimtrack.stack.supervisor import Supervisor
 
+#: Set to see that the tests of this folder notice when nothing goes wrong: they have to fail then.
+WITHOUT_FAULTS = bool(os.environ.get("SLIMTRACK_TEST_WITHOUT_FAULTS"))
+
 
 class System:
     """Everything of a SlimTrack but the servers, kept alive by a supervisor as in production.
@@ -140,6 +143,8 @@ class System:
     ) -> float:
         """Look after the processes until something is so; return the seconds it took."""
         started = time.monotonic()
+        if WITHOUT_FAULTS:  # what does not come soon will not come
+            timeout = min(timeout, 20.0)
         while not condition():
             self._supervisor.poll()
             waited = time.monotonic() - started
@@ -178,7 +183,10 @@ class System:
             }
 
     def _armed(self, settings: Mapping[str, str]) -> dict[str, str]:
-        return {**self.environment, "SLIMTRACK_FAULT_DIR": str(self.fired_in), **settings}
+        armed = {**self.environment, "SLIMTRACK_FAULT_DIR": str(self.fired_in), **settings}
+        if WITHOUT_FAULTS:
+            armed.pop("SLIMTRACK_FAULT", None)
+        return armed
 
 
 def copies(service: Service, number: int) -> list[Service]:
