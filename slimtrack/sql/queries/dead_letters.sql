@@ -81,7 +81,8 @@ INSERT INTO dead_letters
 SELECT id, stage, order_id, from_sequence, publications, attempts, correlation_id, payload,
        created_at, coalesce(first_failed_at, now()), %(actor)s, %(queue)s, %(error_type)s,
        %(error)s, '', %(fingerprint)s
-  FROM given_up;
+  FROM given_up
+    ON CONFLICT DO NOTHING;
 
 -- store_message --
 -- Keep a message that names no row of ours; the same body of the same queue is kept once.

@@ -111,6 +111,8 @@ WITH failed AS (
            correlation_id, payload, created_at, coalesce(first_failed_at, now()), %(actor)s,
            %(queue)s, error_type, failed.error, traceback, fingerprint
       FROM given_up JOIN failed USING (id)
+        -- A backup that was restored may hold a row whose dead letter there is already.
+        ON CONFLICT DO NOTHING
     RETURNING id
 )
 SELECT (SELECT count(*) FROM rearmed) AS rearmed, (SELECT count(*) FROM stored) AS stored;
