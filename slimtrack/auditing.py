@@ -22,6 +22,15 @@ _log: Final = structlog.get_logger()
 _EXAMPLES: Final = 1_000
 #: Orders that one transaction repairs.
 _REPAIRED: Final = 10_000
+#: What must hold, and what finds the orders for which it does not.
+_CHECKS: Final = {
+    "every order is final, or a row or dead letter accounts for it": audit.find_stranded_orders,
+    "the events of an order are numbered 1 to its version": audit.find_gaps,
+    "orders move only as declared": audit.find_undeclared_moves,
+    "an order's status is that of the event that set it": audit.find_contradictions,
+    "every event and every row is of an order": audit.find_strays,
+    "no row promises what is done, or is a dead letter too": audit.find_doubles,
+}
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -74,11 +83,11 @@ class Auditing:
                         audit.count_places(connection),
                         [
                             Finding(
-                                name.removeprefix("find_"),
+                                find.__name__.removeprefix("find_"),
                                 what,
-                                audit.find(connection, name, limit=_EXAMPLES),
+                                find(connection, limit=_EXAMPLES),
                             )
-                            for name, what in audit.CHECKS.items()
+                            for what, find in _CHECKS.items()
                         ],
                     )
             finally:
@@ -100,7 +109,7 @@ class Auditing:
     def find_stranded(self) -> list[UUID]:
         """Return orders that nobody will ever work on, which should be impossible."""
         with self._pool.connection() as connection:
-            found = audit.find(connection, "find_stranded_orders", limit=_REPAIRED)
+            found = audit.find_stranded_orders(connection, limit=_REPAIRED)
         if found:
             _log.error("orders.stranded", orders=len(found), example=str(found[0]))
         return found

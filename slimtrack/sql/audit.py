@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import psycopg
@@ -12,16 +12,6 @@ from slimtrack.domain.order import FINAL, TRANSITIONS, Status
 from slimtrack.sql import statements
 
 Connection = psycopg.Connection[Any]
-
-#: What is checked, by the name of the statement that finds what breaks it.
-CHECKS: Final[Mapping[str, str]] = {
-    "find_stranded_orders": "every order is final, or a row or dead letter accounts for it",
-    "find_gaps": "the events of an order are numbered 1 to its version",
-    "find_undeclared_moves": "orders move only as declared",
-    "find_contradictions": "an order's status is that of the event that set it",
-    "find_strays": "every event and every row is of an order",
-    "find_doubles": "no row promises what is done, or is a dead letter too",
-}
 
 
 class StuckOrder(NamedTuple):
@@ -45,15 +35,35 @@ def count_places(connection: Connection) -> dict[str, int]:
     return dict(connection.execute(_query("count_places"), binary=True).fetchall())
 
 
-def find(connection: Connection, check: str, *, limit: int) -> list[UUID]:
-    """Return orders that break one of ``CHECKS``."""
-    parameters = {
-        "limit": limit,
-        "final": list(FINAL),
-        "moves": [f"{before}>{after}" for before in TRANSITIONS for after in TRANSITIONS[before]],
-    }
-    with connection.cursor(row_factory=scalar_row, binary=True) as cursor:
-        return cursor.execute(_query(check), parameters).fetchall()
+def find_stranded_orders(connection: Connection, *, limit: int) -> list[UUID]:
+    """Return orders that are not final, and that no row and no dead letter accounts for."""
+    return _find(connection, "find_stranded_orders", {"final": list(FINAL), "limit": limit})
+
+
+def find_gaps(connection: Connection, *, limit: int) -> list[UUID]:
+    """Return orders whose events are not numbered 1 to their version."""
+    return _find(connection, "find_gaps", {"limit": limit})
+
+
+def find_undeclared_moves(connection: Connection, *, limit: int) -> list[UUID]:
+    """Return orders that moved as ``TRANSITIONS`` does not declare."""
+    moves = [f"{before}>{after}" for before in TRANSITIONS for after in TRANSITIONS[before]]
+    return _find(connection, "find_undeclared_moves", {"moves": moves, "limit": limit})
+
+
+def find_contradictions(connection: Connection, *, limit: int) -> list[UUID]:
+    """Return orders whose status is not that of the event that set it."""
+    return _find(connection, "find_contradictions", {"limit": limit})
+
+
+def find_strays(connection: Connection, *, limit: int) -> list[UUID]:
+    """Return the ids that events and rows name, and that no order has."""
+    return _find(connection, "find_strays", {"limit": limit})
+
+
+def find_doubles(connection: Connection, *, limit: int) -> list[UUID]:
+    """Return orders with a row that promises what is done, or that is a dead letter too."""
+    return _find(connection, "find_doubles", {"limit": limit})
 
 
 def find_stuck_orders(
@@ -86,3 +96,8 @@ def repair_stranded_orders(
         "stages": list(next_stages.values()),
     }
     return connection.execute(_query("repair_stranded_orders"), parameters).rowcount
+
+
+def _find(connection: Connection, name: str, parameters: Mapping[str, Any]) -> list[UUID]:
+    with connection.cursor(row_factory=scalar_row, binary=True) as cursor:
+        return cursor.execute(_query(name), parameters).fetchall()
