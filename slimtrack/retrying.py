@@ -48,16 +48,18 @@ class Retrying:
         with self._pool.connection() as connection:
             return outbox.order_by_attempts(connection, ids, stage=stage)
 
-    def count_attempt(self, stage: Status, row_id: int, *, max_retries: int) -> bool:
-        """Count an attempt in a transaction of its own, before it begins; False if none is left.
+    def begin_attempt(self, stage: Status, row_id: int) -> bool:
+        """Count an attempt in a transaction of its own, before it begins.
+
+        False if an earlier attempt never had an outcome: it ended its process.
 
         Raises:
             psycopg.Error: nothing has changed.
         """
         with self._pool.connection() as connection:
-            counted = outbox.count_attempt(connection, row_id, stage=stage, max_retries=max_retries)
+            begun = outbox.begin_attempt(connection, row_id, stage=stage)
         faults.point("retry.after_count")
-        return counted
+        return begun
 
     def settle(self, stage: Status, failures: Sequence[Failure], policy: RetryPolicy) -> None:
         """Make failed rows due again, or dead letters after their last attempt.

@@ -40,6 +40,13 @@ ROUTES: Final[Mapping[Status, Route]] = {
     ),
 }
 
+
+def stage_after(stage: Status) -> Status | None:
+    """Return the stage that becomes due when ``stage`` is done; None after the last."""
+    route = ROUTES.get(stage)
+    return route.stage if route else None
+
+
 #: The same routes by their stage and by their queue.
 BY_STAGE: Final[Mapping[Status, Route]] = {route.stage: route for route in ROUTES.values()}
 BY_QUEUE: Final[Mapping[str, Route]] = {route.queue_name: route for route in ROUTES.values()}

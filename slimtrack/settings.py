@@ -1,13 +1,17 @@
 """The configuration of every process: one frozen object, read from the environment once."""
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from slimtrack.domain.errors import SettingsError
 from slimtrack.domain.order import STAGES, Status
+
+#: A module and something in it.
+_PATH: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", re.ASCII)
 
 
 def _url(*schemes: str) -> Callable[[str], str]:
@@ -43,6 +47,29 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+def _works(text: str) -> Mapping[Status, str]:
+    works: dict[Status, str] = {}
+    for part in text.split(",") if text else ():
+        stage, _, path = (each.strip() for each in part.partition("="))
+        if stage not in STAGES or Status(stage) in works or not _PATH.fullmatch(path):
+            raise ValueError(
+                "must be STAGE=MODULE:CALLABLE, separated by commas, each stage once of "
+                f"{', '.join(STAGES)}"
+            )
+        works[Status(stage)] = path
+    return works
+
+
+def _time_limit(text: str) -> float:
+    try:
+        seconds = _seconds(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0.1 <= seconds <= 600:
+        raise ValueError("must be a number of seconds from 0.1 to 600")
+    return seconds
+
+
 def _delays(text: str) -> Mapping[Status, float]:
     parts = text.split(",")
     try:
@@ -73,8 +100,11 @@ def _bind(text: str) -> str:
     return text
 
 
-def _setting(name: str, read: Callable[[str], Any], default: str, what: str) -> Any:
-    """Declare a setting: environment variable, its reader, its default as text, what it is."""
+def _setting(name: str, read: Callable[[str], Any], default: str | None, what: str) -> Any:
+    """Declare a setting: environment variable, its reader, its default as text, what it is.
+
+    One without a default has to be set.
+    """
     return field(metadata={"name": name, "read": read, "default": default, "what": what})
 
 
@@ -83,10 +113,10 @@ class Settings:
     """What the environment configures; see the README's table for the meaning of each."""
 
     database_url: str = _setting(
-        "DATABASE_URL", _url("postgresql", "postgres"), "", "PostgreSQL, the truth"
+        "DATABASE_URL", _url("postgresql", "postgres"), None, "PostgreSQL, the truth"
     )
-    amqp_url: str = _setting("AMQP_URL", _url("amqp", "amqps"), "", "RabbitMQ, the conduit")
-    redis_url: str = _setting("REDIS_URL", _url("redis", "rediss"), "", "Redis, the cache")
+    amqp_url: str = _setting("AMQP_URL", _url("amqp", "amqps"), None, "RabbitMQ, the conduit")
+    redis_url: str = _setting("REDIS_URL", _url("redis", "rediss"), None, "Redis, the cache")
     api_bind: str = _setting(
         "SLIMTRACK_API_BIND", _bind, "127.0.0.1:8080", "address the API listens on"
     )
@@ -110,6 +140,12 @@ class Settings:
         _delays,
         "900",
         "seconds after which a stage that was due counts as stuck",
+    )
+    stage_work: Mapping[Status, str] = _setting(
+        "SLIMTRACK_STAGE_WORK", _works, "", "what is called before an order reaches a stage"
+    )
+    work_time_limit: float = _setting(
+        "SLIMTRACK_WORK_TIME_LIMIT", _time_limit, "10", "seconds that a call of it may take"
     )
     set_size: int = _setting(
         "SLIMTRACK_SET_SIZE", _integer(1, 1000), "100", "outbox rows in one message, at most"
@@ -154,7 +190,7 @@ class Settings:
         for each in fields(cls):
             name, default = each.metadata["name"], each.metadata["default"]
             text = environment.get(name) or default
-            if not text:
+            if text is None:
                 faults.append(f"{name} is not set: {each.metadata['what']}.")
                 continue
             try:

@@ -13,7 +13,7 @@ from slimtrack import faults
 from slimtrack.domain.errors import OrderNotFoundError, ReferenceTakenError, UnavailableError
 from slimtrack.domain.event import OrderEvent
 from slimtrack.domain.order import NewOrder, Order, OrderPage, Status
-from slimtrack.routing import ROUTES
+from slimtrack.routing import ROUTES, stage_after
 from slimtrack.sql import orders
 from slimtrack.sql.errors import is_infrastructure
 
@@ -159,8 +159,7 @@ class Tracking:
         Raises:
             psycopg.Error: nothing has changed.
         """
-        route = ROUTES.get(stage)
-        next_stage = route.stage if route else None
+        next_stage = stage_after(stage)
         faults.point("actor.before_statement")
         with self._pool.connection() as connection:
             advanced = orders.advance_orders(

@@ -1,8 +1,11 @@
-"""Looking at what processes do: until something is so, and what waits in a queue."""
+"""Looking at what processes do, waiting until something is so, and getting in their way."""
 
 import time
 from collections.abc import Callable
+from typing import Any
+from uuid import UUID
 
+import psycopg
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.spec import BasicProperties
 
@@ -25,3 +28,16 @@ def take_all(channel: BlockingChannel, queue: str) -> list[tuple[BasicProperties
     taken = [next(deliveries)[1:] for _ in range(count)]
     channel.cancel()
     return taken
+
+
+def cancel_order(connection: psycopg.Connection[Any], order_id: UUID) -> None:
+    """Cancel an order that is not on its way yet, as a caller does who wants it no more."""
+    moved = connection.execute(
+        "WITH moved AS (UPDATE orders SET status = 'cancelled', version = version + 1,"
+        "  status_sequence = version + 1"
+        "  WHERE id = %s AND status IN ('received', 'processing') RETURNING id, version)"
+        " INSERT INTO order_events (order_id, sequence, status, message, idempotency_key)"
+        " SELECT id, version, 'cancelled', 'Order was cancelled', id || ':cancel' FROM moved",
+        (order_id,),
+    )
+    assert moved.rowcount == 1

@@ -11,9 +11,8 @@ from slimtrack.domain.retry import Failure, ProcessKilledError, RetryPolicy, Set
 from slimtrack.retrying import Retrying
 from slimtrack.routing import BY_STAGE
 from slimtrack.sql.errors import is_infrastructure
-
-#: Brings the orders of some outbox rows through a stage; raises, and then has changed nothing.
-Advance = Callable[[Status, Sequence[int]], object]
+from slimtrack.tracking import Tracking
+from slimtrack.working import Working
 
 
 def work_through(ids: Sequence[int], advance: Callable[[Sequence[int]], object]) -> None:
@@ -46,14 +45,15 @@ def work_through(ids: Sequence[int], advance: Callable[[Sequence[int]], object])
 
 def work_alone(
     ids: Sequence[int],
-    advance: Callable[[Sequence[int]], object],
+    advance: Callable[[int], object],
     *,
-    count_attempt: Callable[[int], bool],
+    begin_attempt: Callable[[int], bool],
 ) -> None:
     """Work on rows one by one, each attempt counted before it begins.
 
     For rows that were delivered or published before: one of them may have ended its process. A
-    whole set is never counted, or its innocent rows would be given up with the guilty one.
+    whole set is never counted, or its innocent rows would be given up with the guilty one. A
+    row that did end its process is tried again later, when others that ran beside it are done.
 
     Raises:
         SetFailedError: some rows failed; all others are done.
@@ -62,9 +62,9 @@ def work_alone(
     for index, row_id in enumerate(ids):
         counted = False
         try:
-            counted = count_attempt(row_id)
+            counted = begin_attempt(row_id)
             if counted:
-                advance([row_id])
+                advance(row_id)
             else:
                 failures.append(Failure(ids=[row_id], error=ProcessKilledError(), counted=True))
         except Exception as error:  # noqa: BLE001 - whatever the work raises is its row's failure
@@ -77,7 +77,12 @@ def work_alone(
 
 
 def register(
-    broker: dramatiq.Broker, *, advance: Advance, retrying: Retrying, policy: RetryPolicy
+    broker: dramatiq.Broker,
+    *,
+    tracking: Tracking,
+    working: Working,
+    retrying: Retrying,
+    policy: RetryPolicy,
 ) -> None:
     """Make the actor of every stage known to a broker."""
     for stage, route in BY_STAGE.items():
@@ -90,21 +95,36 @@ def register(
             max_backoff=policy.max_backoff * 1000,
             throws=policy.throws,
             retry_when=policy.retry_when,
-        )(_bring_to(stage, advance=advance, retrying=retrying, max_retries=policy.max_retries))
+        )(
+            _perform(stage, working=working, retrying=retrying)
+            if working.has_work(stage)
+            else _bring_to(stage, tracking=tracking, retrying=retrying)
+        )
 
 
-def _bring_to(
-    stage: Status, *, advance: Advance, retrying: Retrying, max_retries: int
-) -> Callable[..., None]:
+def _bring_to(stage: Status, *, tracking: Tracking, retrying: Retrying) -> Callable[..., None]:
     def bring_to(ids: list[int], *, again: bool = False) -> None:
         """Work on a set; ``again`` if one of its rows may have been worked on before."""
         if again:
             work_alone(
                 retrying.least_suspicious_first(stage, ids),
-                partial(advance, stage),
-                count_attempt=partial(retrying.count_attempt, stage, max_retries=max_retries),
+                lambda row_id: tracking.advance(stage, [row_id]),
+                begin_attempt=partial(retrying.begin_attempt, stage),
             )
         else:
-            work_through(ids, partial(advance, stage))
+            work_through(ids, partial(tracking.advance, stage))
 
     return bring_to
+
+
+def _perform(stage: Status, *, working: Working, retrying: Retrying) -> Callable[..., None]:
+    def perform(ids: list[int], *, again: bool = False) -> None:
+        """Do the stage's work for each row; every attempt counts, whatever it ends with."""
+        del again
+        work_alone(
+            retrying.least_suspicious_first(stage, ids),
+            partial(working.perform, stage),
+            begin_attempt=partial(retrying.begin_attempt, stage),
+        )
+
+    return perform

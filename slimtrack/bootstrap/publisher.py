@@ -56,6 +56,7 @@ def run_publisher(settings: Settings, stopping: threading.Event) -> None:
             wanted=wanted,
             stage_bound=settings.stage_bound,
             set_size=settings.set_size,
+            single=settings.stage_work.keys(),
         )
         dead_letters = DeadLetters(pool, wake_up=publisher.wake_up)
         auditing = Auditing(pool, deadlines=deadlines(settings))

@@ -2,13 +2,16 @@
 
 import atexit
 from collections.abc import Sequence
-from typing import Final
+from pkgutil import resolve_name
+from typing import Final, cast
 
 from slimtrack.actors import stages
 from slimtrack.broker.broker import SlimBroker
 from slimtrack.broker.lifecycle import Lifecycle
 from slimtrack.broker.retries import Retries
+from slimtrack.domain.errors import SettingsError
 from slimtrack.domain.retry import Failure, RetryPolicy
+from slimtrack.domain.work import StageWork
 from slimtrack.retrying import Retrying
 from slimtrack.routing import BY_QUEUE
 from slimtrack.settings import Settings
@@ -17,6 +20,7 @@ from slimtrack.sql.pool import OUTBOX_PLANS, open_pool
 from slimtrack.sql.wakeup import WakeUp
 from slimtrack.telemetry import logs
 from slimtrack.tracking import Tracking
+from slimtrack.working import Working
 
 #: The order of the time-outs is explained beside the publisher's.
 _SESSION: Final = {
@@ -55,5 +59,22 @@ def create_broker(settings: Settings) -> SlimBroker:
         min_backoff=settings.min_backoff,
         max_backoff=settings.max_backoff,
     )
-    stages.register(broker, advance=tracking.advance, retrying=retrying, policy=policy)
+    working = Working(
+        pool,
+        wake_up=wake_up,
+        stage_delays=settings.stage_delays,
+        works={stage: _find_work(path) for stage, path in settings.stage_work.items()},
+        time_limit=settings.work_time_limit,
+    )
+    stages.register(broker, tracking=tracking, working=working, retrying=retrying, policy=policy)
     return broker
+
+
+def _find_work(path: str) -> StageWork:
+    try:
+        work = resolve_name(path)
+    except (ImportError, AttributeError) as error:
+        raise SettingsError([f"SLIMTRACK_STAGE_WORK names {path}: {error}."]) from error
+    if not callable(work):
+        raise SettingsError([f"SLIMTRACK_STAGE_WORK names {path}, which cannot be called."])
+    return cast("StageWork", work)

@@ -27,6 +27,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     publications: int
     correlation_id: str | None
     payload: dict[str, Any]
+    undo: bool
     body: bytes | None
     created_at: datetime | None
     first_failed_at: datetime

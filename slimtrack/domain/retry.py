@@ -44,10 +44,10 @@ class Failure:
 
 
 class ProcessKilledError(SlimTrackError):
-    """A row's work began as often as it may, and its process never lived to tell of it."""
+    """A row's work began, and its process did not live to tell of it."""
 
     def __init__(self) -> None:
-        super().__init__("Every process that worked on this row ended before the work did.")
+        super().__init__("The process that worked on this row ended before the work did.")
 
 
 class SetFailedError(SlimTrackError):

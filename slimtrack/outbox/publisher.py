@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ from psycopg_pool import ConnectionPool
 
 from slimtrack import faults
 from slimtrack.broker.publishing import ConfirmedPublisher, Outcome
+from slimtrack.domain.order import Status
 from slimtrack.outbox.packing import pack
 from slimtrack.sql import outbox
 from slimtrack.sql.errors import is_infrastructure
@@ -43,6 +45,7 @@ class Publisher:
         wanted: set when rows may be due.
         stage_bound: published, unfinished rows of a stage, at most.
         set_size: rows in one message, at most.
+        single: stages whose rows travel alone.
     """
 
     def __init__(
@@ -53,11 +56,13 @@ class Publisher:
         wanted: threading.Event,
         stage_bound: int,
         set_size: int,
+        single: Collection[Status] = (),
     ) -> None:
         self._pool = pool
         self._broker = broker
         self._stage_bound = stage_bound
         self._set_size = set_size
+        self._single = single
         self._wanted = wanted
         self._next_due_at: datetime | None = None
 
@@ -98,7 +103,7 @@ class Publisher:
             if not rows:
                 return 0
             faults.point("publisher.after_claim")
-            messages = pack(rows, set_size=self._set_size)
+            messages = pack(rows, set_size=self._set_size, single=self._single)
             outcomes = self._broker.publish(messages, timeout=PUBLISH_TIMEOUT)
             confirmed = [
                 row_id

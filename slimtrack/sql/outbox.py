@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from math import ceil
 from typing import Any, NamedTuple
+from uuid import UUID
 
+import msgspec
 import psycopg
 from psycopg.rows import args_row, scalar_row
 
-from slimtrack.domain.order import STAGES, Status
+from slimtrack.domain.order import STAGES, Status, sources_of
 from slimtrack.domain.retry import RetryPolicy
 from slimtrack.sql import statements
 
@@ -35,6 +38,18 @@ class FailedRow(NamedTuple):
     error: str
     traceback: str
     fingerprint: str
+
+
+class LockedRow(NamedTuple):
+    """An outbox row that this transaction works on; ``wanted`` if its order waits for it."""
+
+    order_id: UUID
+    from_sequence: int
+    undo: bool
+    payload: dict[str, Any]
+    attempts: int
+    correlation_id: str | None
+    wanted: bool
 
 
 class Settled(NamedTuple):
@@ -147,10 +162,10 @@ def order_by_attempts(connection: Connection, ids: Sequence[int], *, stage: Stat
         return cursor.execute(query, {"ids": ids, "stage": stage}, prepare=True).fetchall()
 
 
-def count_attempt(connection: Connection, row_id: int, *, stage: Status, max_retries: int) -> bool:
-    """Count an attempt before it begins; False if the row has none left, or is gone."""
-    parameters = {"id": row_id, "stage": stage, "max_retries": max_retries}
-    query = statements.load("outbox.sql")["count_attempt"]
+def begin_attempt(connection: Connection, row_id: int, *, stage: Status) -> bool:
+    """Count an attempt before it begins; False if an earlier one is open, or the row is gone."""
+    query = statements.load("outbox.sql")["begin_attempt"]
+    parameters = {"id": row_id, "stage": stage}
     return connection.execute(query, parameters, prepare=True).rowcount == 1
 
 
@@ -159,3 +174,33 @@ def lock_attempts(connection: Connection, ids: Sequence[int], *, stage: Status) 
     query = statements.load("outbox.sql")["lock_attempts"]
     rows = connection.execute(query, {"ids": ids, "stage": stage}, prepare=True, binary=True)
     return dict(rows.fetchall())
+
+
+def allow_work(connection: Connection, *, seconds: float) -> None:
+    """Give this transaction so much longer than others before it times out."""
+    connection.execute(statements.load("outbox.sql")["allow_work"], {"seconds": ceil(seconds)})
+
+
+def lock_row(connection: Connection, row_id: int, *, stage: Status) -> LockedRow | None:
+    """Lock a row that is due until the transaction ends; None if it is not there any more."""
+    parameters = {"id": row_id, "stage": stage, "from_statuses": list(sources_of(stage))}
+    with connection.cursor(row_factory=args_row(LockedRow), binary=True) as cursor:
+        query = statements.load("outbox.sql")["lock_row"]
+        return cursor.execute(query, parameters, prepare=True).fetchone()
+
+
+def add_undo(connection: Connection, row: LockedRow, *, stage: Status) -> None:
+    """Promise to undo the work that was, or may have been, done for a row."""
+    parameters = {
+        "stage": stage,
+        "order_id": row.order_id,
+        "from_sequence": row.from_sequence,
+        "payload": msgspec.json.encode(row.payload).decode(),
+        "correlation_id": row.correlation_id,
+    }
+    connection.execute(statements.load("outbox.sql")["add_undo"], parameters)
+
+
+def delete_row(connection: Connection, row_id: int) -> None:
+    """Take away a row whose promise is kept."""
+    connection.execute(statements.load("outbox.sql")["delete_row"], {"id": row_id})

@@ -76,7 +76,7 @@ class Machine(RuleBasedStateMachine):
     @rule(stage=_stages, random=_choice, outage=st.booleans(), counted=st.booleans())
     def fail(self, stage: Status, random: Any, *, outage: bool, counted: bool) -> None:
         row = random.choice(self.rows)
-        counted = counted and self.world.retrying.count_attempt(stage, row, max_retries=1)
+        counted = counted and self.world.retrying.begin_attempt(stage, row)
         error = psycopg.OperationalError("gone") if outage else ValueError("no")
         self.world.retrying.settle(
             stage, [Failure(ids=[row], error=error, counted=counted)], POLICY

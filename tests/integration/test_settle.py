@@ -140,7 +140,7 @@ def test_a_row_that_is_done_already_is_not_settled(
 def test_an_attempt_that_was_counted_beforehand_is_not_counted_again(
     retrying: Retrying, connection: psycopg.Connection[Any], row: int
 ) -> None:
-    assert retrying.count_attempt(Status.PROCESSING, row, max_retries=POLICY.max_retries)
+    assert retrying.begin_attempt(Status.PROCESSING, row)
     settle(retrying, row, boom(), counted=True)
 
     assert connection.execute("SELECT attempts FROM outbox").fetchone() == (1,)
@@ -149,7 +149,7 @@ def test_an_attempt_that_was_counted_beforehand_is_not_counted_again(
 def test_an_outage_takes_back_the_attempt_that_was_counted_beforehand(
     retrying: Retrying, connection: psycopg.Connection[Any], row: int
 ) -> None:
-    assert retrying.count_attempt(Status.PROCESSING, row, max_retries=POLICY.max_retries)
+    assert retrying.begin_attempt(Status.PROCESSING, row)
     settle(retrying, row, psycopg.OperationalError("gone"), counted=True)
 
     assert connection.execute("SELECT attempts FROM outbox").fetchone() == (0,)
@@ -158,24 +158,36 @@ def test_an_outage_takes_back_the_attempt_that_was_counted_beforehand(
 def test_a_row_whose_every_attempt_ended_its_process_is_given_up(
     retrying: Retrying, connection: psycopg.Connection[Any], row: int
 ) -> None:
-    begun = 0
-    while retrying.count_attempt(Status.PROCESSING, row, max_retries=POLICY.max_retries):
-        begun += 1
-    assert begun == POLICY.max_retries + 1
-    assert places(connection) == (1, 0)
-
-    settle(retrying, row, ProcessKilledError(), counted=True)
+    for attempt in range(1, POLICY.max_retries + 2):
+        assert places(connection) == (1, 0)
+        make_due(connection)
+        assert retrying.begin_attempt(Status.PROCESSING, row)
+        # The process ends here, and the message is delivered again.
+        assert not retrying.begin_attempt(Status.PROCESSING, row)
+        assert connection.execute("SELECT attempts FROM outbox").fetchone() == (attempt,)
+        settle(retrying, row, ProcessKilledError(), counted=True)
 
     assert places(connection) == (0, 1)
     assert connection.execute("SELECT attempts, error_type FROM dead_letters").fetchall() == [
-        (begun, "ProcessKilledError")
+        (POLICY.max_retries + 1, "ProcessKilledError")
     ]
+
+
+def test_a_row_that_ended_its_process_waits_before_it_is_tried_again(
+    retrying: Retrying, connection: psycopg.Connection[Any], row: int
+) -> None:
+    assert retrying.begin_attempt(Status.PROCESSING, row)
+    settle(retrying, row, ProcessKilledError(), counted=True)
+
+    assert connection.execute(
+        "SELECT attempts, published_at, begun_at, available_at > now() + interval '4 s' FROM outbox"
+    ).fetchall() == [(1, None, None, True)]
 
 
 def test_the_rows_of_a_set_that_took_fewer_attempts_come_first(
     tracking: Tracking, retrying: Retrying, row: int
 ) -> None:
-    retrying.count_attempt(Status.PROCESSING, row, max_retries=POLICY.max_retries)
+    retrying.begin_attempt(Status.PROCESSING, row)
     tracking.place(NewOrder(id=new_order_id(), description="Another parcel"))
 
     ids = [row, row + 1, row + 2]
@@ -209,7 +221,7 @@ def test_a_policy_may_decide_by_the_error_and_the_retries_so_far(
         assert places(connection) == (1, 0)
         make_due(connection)
         if counted:
-            assert retrying.count_attempt(Status.PROCESSING, row, max_retries=100)
+            assert retrying.begin_attempt(Status.PROCESSING, row)
         settle(retrying, row, boom(), counted=counted, policy=policy)
 
     assert asked == [0, 1, 2, 3]

@@ -37,6 +37,13 @@ def test_rows_travel_in_their_order_in_sets_of_the_size_given() -> None:
     assert [each for message in messages for each in message.row_ids] == list(range(250, 0, -1))
 
 
+def test_rows_of_a_single_stage_travel_alone() -> None:
+    rows = [*fresh(range(1, 4)), *fresh(range(4, 8), Status.DELIVERED)]
+    messages = pack(rows, set_size=100, single={Status.PROCESSING})
+
+    assert [list(message.row_ids) for message in messages] == [[1], [2], [3], [4, 5, 6, 7]]
+
+
 def test_each_stage_has_its_own_messages_queue_and_actor() -> None:
     rows = fresh(range(1, 3)) + fresh(range(3, 5), Status.DELIVERED) + fresh(range(5, 6))
 

@@ -25,6 +25,11 @@ WRONG = {
     "SLIMTRACK_WORKER_THREADS": ["0", "65"],
     "SLIMTRACK_STAGE_DELAYS": ["1,2", "1,2,3,4,5", "soon", "-1", "1,,2,3", "nan", "1,2,3,inf"],
     "SLIMTRACK_STAGE_DEADLINES": ["1,2", "soon"],
+    "SLIMTRACK_STAGE_WORK": [
+        *("book", "in_transit=", "in_transit=shop", "in_transit=shop:", "in_transit=sh op:book"),
+        *("received=shop:book", "in_transit=shop:book,", "in_transit=a:b,in_transit=a:b"),
+    ],
+    "SLIMTRACK_WORK_TIME_LIMIT": ["0", "601", "nan", "soon"],
     "SLIMTRACK_SET_SIZE": ["0", "1001"],
     "SLIMTRACK_STAGE_BOUND": ["0", "100001"],
     "SLIMTRACK_MAX_RETRIES": ["-1", "1001"],
@@ -129,3 +134,14 @@ def test_delays_are_one_for_all_stages_or_one_for_each(
     settings = Settings.from_environment({**SERVERS, "SLIMTRACK_STAGE_DELAYS": text})
 
     assert tuple(settings.stage_delays[stage] for stage in STAGES) == delays
+
+
+def test_work_is_named_by_its_stage_and_its_path() -> None:
+    text = "in_transit=shop.carriers:book, delivered = shop.mail:Thanks.send"
+    settings = Settings.from_environment({**SERVERS, "SLIMTRACK_STAGE_WORK": text})
+
+    assert settings.stage_work == {
+        "in_transit": "shop.carriers:book",
+        "delivered": "shop.mail:Thanks.send",
+    }
+    assert Settings.from_environment(SERVERS).stage_work == {}

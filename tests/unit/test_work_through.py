@@ -120,13 +120,13 @@ def test_rows_alone_are_each_counted_directly_before_they_run() -> None:
         steps.append(("count", row_id))
         return row_id != 2
 
-    def advance(ids: Sequence[int]) -> None:
-        steps.extend(("advance", row_id) for row_id in ids)
-        if ids == [3]:
+    def advance(row_id: int) -> None:
+        steps.append(("advance", row_id))
+        if row_id == 3:
             raise ValueError
 
     with pytest.raises(SetFailedError) as caught:
-        work_alone([1, 2, 3, 4], advance, count_attempt=count)
+        work_alone([1, 2, 3, 4], advance, begin_attempt=count)
 
     assert steps == [
         *[("count", 1), ("advance", 1), ("count", 2), ("count", 3), ("advance", 3)],
@@ -147,7 +147,7 @@ def test_an_outage_fails_the_row_alone_and_those_after_it_uncounted(
 
     with pytest.raises(SetFailedError) as caught:
         work_alone(
-            [1, 2, 3], fail, count_attempt=fail if while_counting else lambda row_id: row_id > 0
+            [1, 2, 3], fail, begin_attempt=fail if while_counting else lambda row_id: row_id > 0
         )
 
     assert [(each.ids, each.counted) for each in caught.value.failures] == [

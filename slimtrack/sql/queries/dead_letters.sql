@@ -18,7 +18,7 @@ SELECT id
 
 -- get_dead_letters --
 SELECT id, order_id, stage, from_sequence, outbox_id, actor, queue, error_type, error, traceback,
-       fingerprint, attempts, publications, correlation_id, payload, body, created_at,
+       fingerprint, attempts, publications, correlation_id, payload, undo, body, created_at,
        first_failed_at, died_at, discarded_at, discard_reason
   FROM dead_letters
  WHERE id = ANY(%(ids)s::bigint[])
@@ -50,9 +50,9 @@ WITH chosen AS (
     SELECT *, row_number() OVER (ORDER BY id) - 1 AS number
       FROM chosen
 )
-INSERT INTO outbox (stage, order_id, from_sequence, publications, correlation_id, payload,
+INSERT INTO outbox (stage, order_id, from_sequence, publications, correlation_id, payload, undo,
                     created_at, available_at)
-SELECT stage, order_id, from_sequence, publications, correlation_id, payload, created_at,
+SELECT stage, order_id, from_sequence, publications, correlation_id, payload, undo, created_at,
        now() + CASE WHEN %(rate)s::float8 IS NULL THEN interval '0'
                     ELSE make_interval(secs => number / %(rate)s::float8) END
   FROM numbered;
@@ -77,8 +77,9 @@ WITH given_up AS (
 )
 INSERT INTO dead_letters
        (outbox_id, stage, order_id, from_sequence, publications, attempts, correlation_id, payload,
-        created_at, first_failed_at, actor, queue, error_type, error, traceback, fingerprint)
-SELECT id, stage, order_id, from_sequence, publications, attempts, correlation_id, payload,
+        undo, created_at, first_failed_at, actor, queue, error_type, error, traceback,
+        fingerprint)
+SELECT id, stage, order_id, from_sequence, publications, attempts, correlation_id, payload, undo,
        created_at, coalesce(first_failed_at, now()), %(actor)s, %(queue)s, %(error_type)s,
        %(error)s, '', %(fingerprint)s
   FROM given_up

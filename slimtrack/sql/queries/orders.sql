@@ -62,6 +62,7 @@ SELECT sequence, status, message, occurred_at
 WITH claimed AS (
     DELETE FROM outbox
      WHERE id = ANY(%(ids)s::bigint[]) AND stage = %(stage)s AND available_at <= now()
+       AND NOT undo
     RETURNING order_id, from_sequence, correlation_id
 ), moved AS (
     UPDATE orders

@@ -69,7 +69,7 @@ RETURNING stage;
 -- Make rows due again whose work could not be done for want of a server; no attempt is consumed:
 -- one that was counted beforehand is taken back.
 UPDATE outbox
-   SET published_at = NULL, last_error = %(error)s,
+   SET published_at = NULL, begun_at = NULL, last_error = %(error)s,
        attempts = greatest(0, attempts - %(counted)s::integer),
        available_at = now() + make_interval(secs => %(delay)s * (0.5 + random() / 2))
  WHERE id = ANY(%(ids)s::bigint[]) AND stage = %(stage)s AND available_at <= now();
@@ -88,7 +88,7 @@ WITH failed AS (
 ), rearmed AS (
     UPDATE outbox
        SET attempts = attempts + 1 - (SELECT counted FROM failed WHERE failed.id = outbox.id),
-           published_at = NULL,
+           published_at = NULL, begun_at = NULL,
            first_failed_at = coalesce(first_failed_at, now()),
            last_error = (SELECT error FROM failed WHERE failed.id = outbox.id),
            available_at = now() + make_interval(secs => (0.5 + random() / 2) * least(
@@ -105,11 +105,11 @@ WITH failed AS (
 ), stored AS (
     INSERT INTO dead_letters
            (outbox_id, stage, order_id, from_sequence, publications, attempts, correlation_id,
-            payload, created_at, first_failed_at, actor, queue, error_type, error, traceback,
-            fingerprint)
+            payload, undo, created_at, first_failed_at, actor, queue, error_type, error,
+            traceback, fingerprint)
     SELECT id, stage, order_id, from_sequence, publications, attempts + 1 - counted,
-           correlation_id, payload, created_at, coalesce(first_failed_at, now()), %(actor)s,
-           %(queue)s, error_type, failed.error, traceback, fingerprint
+           correlation_id, payload, undo, created_at, coalesce(first_failed_at, now()),
+           %(actor)s, %(queue)s, error_type, failed.error, traceback, fingerprint
       FROM given_up JOIN failed USING (id)
         -- A backup that was restored may hold a row whose dead letter there is already.
         ON CONFLICT DO NOTHING
@@ -124,13 +124,12 @@ SELECT id
  WHERE id = ANY(%(ids)s::bigint[]) AND stage = %(stage)s AND available_at <= now()
  ORDER BY attempts, id;
 
--- count_attempt --
+-- begin_attempt --
 -- Count an attempt before it begins, so that one which ends its process is counted as well. The
--- row comes back only if it still has an attempt left.
+-- row does not come back while an earlier attempt has no outcome: its process has ended.
 UPDATE outbox
-   SET attempts = attempts + 1, first_failed_at = coalesce(first_failed_at, now())
- WHERE id = %(id)s AND stage = %(stage)s AND available_at <= now()
-   AND attempts <= %(max_retries)s
+   SET attempts = attempts + 1, begun_at = now()
+ WHERE id = %(id)s AND stage = %(stage)s AND available_at <= now() AND begun_at IS NULL
 RETURNING id;
 
 -- lock_attempts --
@@ -140,3 +139,30 @@ SELECT id, attempts
  WHERE id = ANY(%(ids)s::bigint[]) AND stage = %(stage)s
  ORDER BY id
    FOR UPDATE;
+
+-- allow_work --
+-- Let this transaction, and those who wait for its locks in the same way, last so much longer.
+SELECT set_config('lock_timeout', (8 + %(seconds)s)::text || 's', true),
+       set_config('statement_timeout', (12 + %(seconds)s)::text || 's', true),
+       set_config('idle_in_transaction_session_timeout', (15 + %(seconds)s)::text || 's', true);
+
+-- lock_row --
+-- A row whose work is to be done, and whether its order still is where the row found it. Whoever
+-- else is handed the row waits until the transaction ends, and then finds it gone.
+SELECT order_id, from_sequence, undo, payload, attempts, correlation_id,
+       coalesce((SELECT status = ANY(%(from_statuses)s::text[])
+                        AND status_sequence = from_sequence
+                   FROM orders
+                  WHERE orders.id = order_id), false) AS wanted
+  FROM outbox
+ WHERE id = %(id)s AND stage = %(stage)s AND available_at <= now()
+   FOR UPDATE;
+
+-- add_undo --
+-- Promise to undo a stage's work; in the transaction that found that its order did not move.
+INSERT INTO outbox (stage, order_id, from_sequence, payload, correlation_id, undo)
+VALUES (%(stage)s, %(order_id)s, %(from_sequence)s, %(payload)s::jsonb, %(correlation_id)s, true);
+
+-- delete_row --
+-- Take away a row whose promise is kept; in the transaction that locked it.
+DELETE FROM outbox WHERE id = %(id)s;
