@@ -45,12 +45,15 @@ class Report(msgspec.Struct, frozen=True):
     """Everything that an audit looked at, as of one moment."""
 
     orders: dict[str, int]
+    rows: dict[str, int]
     findings: list[Finding]
+    #: Messages that the broker has put aside and nobody drains; None where it does not answer.
+    rejected: int | None = 0
 
     @property
     def is_clean(self) -> bool:
         """Whether everything holds."""
-        return not any(finding.broken for finding in self.findings)
+        return not self.rejected and not any(finding.broken for finding in self.findings)
 
 
 class Auditing:
@@ -81,6 +84,7 @@ class Auditing:
                 with connection.transaction():
                     return Report(
                         audit.count_places(connection),
+                        audit.count_rows(connection),
                         [
                             Finding(
                                 find.__name__.removeprefix("find_"),

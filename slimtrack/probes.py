@@ -1,5 +1,7 @@
 """Whether the servers answer: quick probes that never raise."""
 
+from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import pika
@@ -30,6 +32,22 @@ def rabbitmq_answers(amqp_url: str) -> bool:
     except (pika.exceptions.AMQPError, OSError):
         return False
     return True
+
+
+def count_messages(amqp_url: str, queue_names: Iterable[str]) -> int | None:
+    """Return how many messages wait in some queues, or None where the broker does not answer."""
+    count = 0
+    parameters = pika.URLParameters(amqp_url)
+    parameters.socket_timeout = parameters.stack_timeout = _TIMEOUT
+    try:
+        with pika.BlockingConnection(parameters) as connection:
+            for name in queue_names:
+                with suppress(pika.exceptions.ChannelClosedByBroker):  # there is no such queue
+                    declared = connection.channel().queue_declare(name, passive=True)
+                    count += declared.method.message_count
+    except (pika.exceptions.AMQPError, OSError):
+        return None
+    return count
 
 
 def redis_answers(redis_url: str) -> bool:

@@ -1,15 +1,21 @@
 """Commands that check the system: audit, stuck, reconcile."""
 
+import time
 from typing import Annotated
 
 import msgspec
 import typer
 
+from slimtrack import probes
 from slimtrack.bootstrap import open_auditing
+from slimtrack.broker.topology import dead_letter_queue
 from slimtrack.commands.dead_letters import Operator, Reason, action_of
 from slimtrack.commands.target import StateDir, read_settings
+from slimtrack.routing import BY_QUEUE
 
 _EXAMPLES = 3
+#: Seconds in which the publisher drains what the broker has put aside, twice over.
+_DRAIN = 12.0
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -19,8 +25,10 @@ def audit(as_json: AsJson = False, state_dir: StateDir = None) -> None:
 
     Safe beside the running system, and takes seconds with a million orders.
     """
-    with open_auditing(read_settings(state_dir)) as auditing:
+    settings = read_settings(state_dir)
+    with open_auditing(settings) as auditing:
         report = auditing.audit()
+    report = msgspec.structs.replace(report, rejected=_count_undrained(settings.amqp_url))
     if as_json:
         typer.echo(msgspec.json.encode(report))
     else:
@@ -30,11 +38,29 @@ def audit(as_json: AsJson = False, state_dir: StateDir = None) -> None:
             typer.echo(f"{word:<12} {finding.what}")
             for order_id in finding.broken[:_EXAMPLES]:
                 typer.echo(f"{'':<13}{order_id}")
-        total = sum(report.orders.values())
-        parts = ", ".join(f"{count:,} {status}" for status, count in report.orders.items())
-        typer.echo(f"{total:,} orders{': ' if parts else ''}{parts}")
+        broken = report.rejected or 0
+        word = typer.style(f"{broken:,} broken", fg="red") if broken else "ok"
+        if report.rejected is None:
+            word = typer.style("unknown", fg="yellow")
+        typer.echo(f"{word:<12} what RabbitMQ puts aside becomes a dead letter")
+        typer.echo(_sum_of("orders", report.orders))
+        typer.echo(_sum_of("rows", report.rows))
     if not report.is_clean:
         raise typer.Exit(1)
+
+
+def _sum_of(what: str, counts: dict[str, int]) -> str:
+    parts = ", ".join(f"{count:,} {place}" for place, count in counts.items())
+    return f"{sum(counts.values()):,} {what}{': ' if parts else ''}{parts}"
+
+
+def _count_undrained(amqp_url: str) -> int | None:
+    """Count what the broker has put aside, once the drain had the time to take it."""
+    names = [dead_letter_queue(each) for each in BY_QUEUE]
+    deadline = time.monotonic() + _DRAIN
+    while (count := probes.count_messages(amqp_url, names)) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    return count
 
 
 def stuck(

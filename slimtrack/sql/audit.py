@@ -35,6 +35,11 @@ def count_places(connection: Connection) -> dict[str, int]:
     return dict(connection.execute(_query("count_places"), binary=True).fetchall())
 
 
+def count_rows(connection: Connection) -> dict[str, int]:
+    """Return the number of outbox rows and dead letters by where they are."""
+    return dict(connection.execute(_query("count_rows"), binary=True).fetchall())
+
+
 def find_stranded_orders(connection: Connection, *, limit: int) -> list[UUID]:
     """Return orders that are not final, and that no row and no dead letter accounts for."""
     return _find(connection, "find_stranded_orders", {"final": list(FINAL), "limit": limit})

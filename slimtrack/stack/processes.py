@@ -14,8 +14,8 @@ from slimtrack.stack.service import Service
 
 _USUAL_BIND: Final = "127.0.0.1:8080"
 _WSGI_APP: Final = "slimtrack.wsgi:create_app()"
-#: Milliseconds that a running set has to finish; a thread that cannot store a failure sleeps 5 s.
-_SHUTDOWN_TIMEOUT: Final = "10000"
+#: Seconds that a running set has to finish; a thread that cannot store a failure sleeps 5 s.
+_SHUTDOWN_TIMEOUT: Final = 10.0
 
 
 def choose_bind(environment: Mapping[str, str]) -> str:
@@ -55,10 +55,15 @@ def worker_command(settings: Settings, *, queues: Sequence[str]) -> tuple[str, .
         "slimtrack.worker:setup",
         *("--processes", str(settings.worker_processes)),
         *("--threads", str(settings.worker_threads)),
-        *("--worker-shutdown-timeout", _SHUTDOWN_TIMEOUT),
+        *("--worker-shutdown-timeout", str(int(1000 * _shutdown_timeout(settings)))),
         "--skip-logging",
         *(("--queues", *queues) if queues else ()),
     )
+
+
+def _shutdown_timeout(settings: Settings) -> float:
+    """Return the seconds from SIGTERM in which a running set, or a call outside, may end."""
+    return _SHUTDOWN_TIMEOUT + (settings.work_time_limit if settings.stage_work else 0)
 
 
 def worker_environment(settings: Settings) -> dict[str, str]:
@@ -81,6 +86,7 @@ def plan_workers(environment: Mapping[str, str]) -> list[Service]:
             command=worker_command(settings, queues=[route.queue_name]),
             ready=None,
             env={**environment, **worker_environment(settings)},
+            stop_timeout=20 + _shutdown_timeout(settings),
         )
         for stage, route in BY_STAGE.items()
     ]

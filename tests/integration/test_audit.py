@@ -8,6 +8,7 @@ from uuid import UUID
 
 import psycopg
 import pytest
+from pika.adapters.blocking_connection import BlockingChannel
 from psycopg_pool import ConnectionPool
 
 from slimtrack.auditing import Auditing
@@ -123,7 +124,13 @@ def test_the_commands_say_by_their_exit_code_what_they_found(
         )
         return done.returncode, done.stdout
 
-    assert run("audit")[0] == 0
+    code, printed = run("audit")
+    assert code == 0
+    assert printed.endswith(
+        "ok           what RabbitMQ puts aside becomes a dead letter\n"
+        "5 orders: 5 processing\n"
+        "5 rows: 5 due\n"
+    )
     assert run("stuck") == (0, "No order is stuck.\n")
     assert run("reconcile") == (0, "0 stranded, 0 repaired\n")
 
@@ -138,3 +145,25 @@ def test_the_commands_say_by_their_exit_code_what_they_found(
     assert run("reconcile") == (1, f"{order}\n1 stranded, 0 repaired\n")
     assert run("reconcile", "--apply") == (0, f"{order}\n1 stranded, 1 repaired\n")
     assert run("audit")[0] == 0
+
+
+def test_an_audit_counts_what_the_broker_has_put_aside_and_nobody_drains(
+    environment: dict[str, str], channel: BlockingChannel, order: UUID
+) -> None:
+    assert order
+
+    def run(amqp_url: str) -> tuple[int, Any]:
+        done = subprocess.run(
+            [sys.executable, "-m", "slimtrack", "audit", "--json"],
+            env={**environment, "AMQP_URL": amqp_url},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.returncode, json.loads(done.stdout)["rejected"]
+
+    channel.queue_declare("orders.delivered.XQ", durable=True)
+    assert run(environment["AMQP_URL"]) == (0, 0)
+    channel.basic_publish("", "orders.delivered.XQ", b"strange")
+    assert run(environment["AMQP_URL"]) == (1, 1)
+    assert run("amqp://nobody:nothing@127.0.0.1:1/") == (0, None)

@@ -2,6 +2,19 @@
 -- How many orders there are, and where they are (I12).
 SELECT status, count(*) FROM orders GROUP BY status ORDER BY status;
 
+-- count_rows --
+-- Where the promises are that are not kept yet (I12).
+SELECT CASE WHEN available_at > now() THEN 'due later'
+            WHEN published_at IS NULL THEN 'due'
+            ELSE 'in flight' END AS place, count(*)
+  FROM outbox
+ GROUP BY 1
+UNION ALL
+SELECT CASE WHEN discarded_at IS NULL THEN 'dead letters' ELSE 'discarded' END, count(*)
+  FROM dead_letters
+ GROUP BY 1
+ ORDER BY 1;
+
 -- find_stranded_orders --
 -- Orders that are not final and have no row anywhere: nobody will ever work on them (I4).
 SELECT id
