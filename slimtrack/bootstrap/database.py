@@ -27,8 +27,13 @@ CALLER_SESSION: Final = {
     "jit": "off",
     "timezone": "UTC",
 }
-#: What an operator's command may take: it may move a million rows.
-_OPERATOR_SESSION: Final = {**CALLER_SESSION, "lock_timeout": "30s", "statement_timeout": "10min"}
+#: What an operator's command may take: it may move a million rows, or look at all of them.
+_OPERATOR_SESSION: Final = {
+    **CALLER_SESSION,
+    "lock_timeout": "30s",
+    "statement_timeout": "10min",
+    "work_mem": "64MB",
+}
 #: Seconds that a caller waits for a free connection before it is told to come back.
 CALLER_POOL_TIMEOUT: Final = 2.0
 
