@@ -6,7 +6,7 @@ from functools import partial
 from typing import Final
 
 from slimtrack.auditing import Auditing
-from slimtrack.bootstrap.database import deadlines
+from slimtrack.bootstrap.database import deadlines, open_auditing
 from slimtrack.broker.publishing import ConfirmedPublisher
 from slimtrack.dead_letters import DeadLetters
 from slimtrack.outbox import schedule
@@ -59,7 +59,6 @@ def run_publisher(settings: Settings, stopping: threading.Event) -> None:
             single=settings.stage_work.keys(),
         )
         dead_letters = DeadLetters(pool, wake_up=publisher.wake_up)
-        auditing = Auditing(pool, deadlines=deadlines(settings))
         schedule.run(
             publisher,
             jobs=[
@@ -68,9 +67,15 @@ def run_publisher(settings: Settings, stopping: threading.Event) -> None:
                     Drain(dead_letters, broker=broker, amqp_url=settings.amqp_url).drain,
                     _RECONCILE,
                 ),
-                (auditing.watch, _WATCH),
-                (auditing.find_stranded, _SEARCH),
+                (Auditing(pool, deadlines=deadlines(settings)).watch, _WATCH),
+                (partial(_search, settings), _SEARCH),
             ],
             listen=partial(listen, settings.database_url),
             stopping=stopping,
         )
+
+
+def _search(settings: Settings) -> None:
+    """Look at every order, which the time-outs and plans of the publisher's own pool forbid."""
+    with open_auditing(settings) as auditing:
+        auditing.find_stranded()

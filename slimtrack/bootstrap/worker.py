@@ -35,6 +35,7 @@ _POOL_TIMEOUT: Final = 5.0
 def create_broker(settings: Settings) -> SlimBroker:
     """Build the broker of one Dramatiq worker process, with its actors; call it after the fork."""
     logs.configure(level=settings.log_level, form=settings.log_format)
+    works = {stage: _find_work(path) for stage, path in settings.stage_work.items()}
     pool = open_pool(
         settings.database_url,
         application_name="slimtrack worker",
@@ -63,7 +64,7 @@ def create_broker(settings: Settings) -> SlimBroker:
         pool,
         wake_up=wake_up,
         stage_delays=settings.stage_delays,
-        works={stage: _find_work(path) for stage, path in settings.stage_work.items()},
+        works=works,
         time_limit=settings.work_time_limit,
     )
     stages.register(broker, tracking=tracking, working=working, retrying=retrying, policy=policy)

@@ -1,5 +1,7 @@
 """Stages with work: what is called, when, and what is known of it afterwards."""
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -236,3 +238,65 @@ def test_a_row_of_an_unknown_order_is_done_with(
 
     assert rows(connection) == []
     assert not carrier.booked
+
+
+#: A worker process of which every call hangs, as far as it matters here.
+HANGING = """
+import sys, threading
+from slimtrack.domain.order import Status
+from slimtrack.domain.work import TimeLimitExceededError
+from slimtrack.sql.pool import open_pool
+from slimtrack.working import Working
+
+pool = open_pool(sys.argv[1], application_name="test", size=1, options={}, timeout=5)
+working = Working(
+    pool,
+    wake_up=lambda: None,
+    stage_delays={},
+    works={Status.PROCESSING: lambda _: threading.Event().wait()},
+    time_limit=0.1,
+)
+for _ in range(25):
+    try:
+        working.perform(Status.PROCESSING, int(sys.argv[2]))
+    except TimeLimitExceededError:
+        print("left behind", flush=True)
+"""
+
+
+def test_a_process_with_twenty_calls_left_behind_ends_so_that_another_takes_its_place(
+    database_url: str, connection: psycopg.Connection[Any], order_id: UUID
+) -> None:
+    assert order_id
+    row = only_row(connection)
+    done = subprocess.run(
+        [sys.executable, "-c", HANGING, database_url, str(row)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert done.returncode == 75, done.stderr
+    assert done.stdout.count("left behind\n") == 19
+    assert only_row(connection) == row
+
+
+@pytest.mark.parametrize(
+    ("path", "fault"), [("nosuch:book", "No module named"), ("math:pi", "cannot be called")]
+)
+def test_work_that_cannot_be_found_is_said_when_a_worker_starts(
+    environment: dict[str, str], path: str, fault: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "from slimtrack.worker import setup; setup()"],
+        env={**environment, "SLIMTRACK_STAGE_WORK": f"in_transit={path}"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert done.returncode == 1
+    assert f"SLIMTRACK_STAGE_WORK names {path}" in done.stderr
+    assert fault in done.stderr
