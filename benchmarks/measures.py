@@ -11,14 +11,15 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 from benchmarks.system import Processes, System, wait_for
-from slimtrack.domain.order import STAGES, NewOrder, Order, new_order_id
+from slimtrack.domain.order import JOURNEY, NewOrder, Order, new_order_id
+from slimtrack.routing import Schedule
 from slimtrack.sql.pool import open_pool
 from slimtrack.tracking import Tracking
 
 _BATCH = 500
 #: Seconds that filling the outbox may take before the first row is due.
 _FILLING = 12.0
-_EVENTS = 1 + len(STAGES)
+_EVENTS = 1 + len(JOURNEY)
 
 
 class FaultError(Exception):
@@ -150,8 +151,8 @@ def _fill(processes: Processes, *, orders: int, delay: float) -> None:
     with open_pool(
         settings.database_url, application_name="bench", size=1, options={}, timeout=5
     ) as pool:
-        delays = {**settings.stage_delays, STAGES[0]: delay}
-        tracking = Tracking(pool, wake_up=lambda: None, stage_delays=delays)
+        delays = {**settings.stage_delays, JOURNEY[0]: delay}
+        tracking = Tracking(pool, wake_up=lambda: None, schedule=Schedule(delays))
         for start in range(0, orders, _BATCH):
             size = min(_BATCH, orders - start)
             placed = tracking.place_many(

@@ -32,7 +32,10 @@ class System:
         environment = {**self.environment, **settings}
         bind = choose_bind(environment)
         with self.connect() as database:
-            database.execute("TRUNCATE orders, order_events, outbox, dead_letters")
+            database.execute(
+                "TRUNCATE orders, order_statuses, order_events, outbox, dead_letters,"
+                " idempotency_keys"
+            )
             # Deferred work of the last measure shall not be paid in this one.
             database.execute("CHECKPOINT")
         supervisor = Supervisor(on_line=lambda *_: None)
@@ -83,7 +86,12 @@ def run_system() -> Iterator[System]:
         servers = Supervisor(on_line=lambda *_: None)
         try:
             servers.start(prepared.services)
-            environment = {**os.environ, **prepared.environment, "SLIMTRACK_LOG_LEVEL": "warning"}
+            environment = {
+                **os.environ,
+                **prepared.environment,
+                "SLIMTRACK_AUTH": "off",
+                "SLIMTRACK_LOG_LEVEL": "warning",
+            }
             bootstrap.migrate(Settings.from_environment(environment))
             yield System(environment, servers)
         finally:

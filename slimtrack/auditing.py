@@ -121,6 +121,8 @@ class Auditing:
     def repair(self, stranded: Sequence[UUID], *, action: OperatorAction) -> int:
         """Give stranded orders the row of their next stage again; return how many lacked it."""
         stages = {status: route.stage for status, route in ROUTES.items()}
+        # Whatever attempt it was: another one does no harm.
+        stages[Status.DELIVERY_FAILED] = Status.OUT_FOR_DELIVERY
         with self._pool.connection() as connection, connection.transaction():
             repaired = audit.repair_stranded_orders(connection, stranded, next_stages=stages)
             dead_letters.record_action(

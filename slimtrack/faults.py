@@ -38,6 +38,7 @@ POINTS: Final[Mapping[str, str]] = {
     "retry.after_count": "an attempt is counted, its work has not begun",
     "reconciler.after_rearm": "some lost rows are due again, others perhaps not",
     "drain.after_store": "a rejected message is stored, and still in the broker's queue",
+    "fan_out.before_commit": "events are published, their rows are not gone yet",
     "migration.before_commit": "a migration has run, and is not recorded",
 }
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from slimtrack.domain.order import Status
+from slimtrack.domain.schedule import NOTHING, Due, Redelivery
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,13 +39,35 @@ ROUTES: Final[Mapping[Status, Route]] = {
         queue_name="orders.delivered",
         actor_name="complete_delivery",
     ),
+    # After the last attempt; before that, Redelivery makes another one due.
+    Status.DELIVERY_FAILED: Route(
+        stage=Status.RETURNED,
+        queue_name="orders.returned",
+        actor_name="return_parcel",
+    ),
 }
 
 
-def stage_after(stage: Status) -> Status | None:
-    """Return the stage that becomes due when ``stage`` is done; None after the last."""
-    route = ROUTES.get(stage)
-    return route.stage if route else None
+class Schedule:
+    """When each stage is due.
+
+    Args:
+        stage_delays: seconds until each stage is due.
+        redelivery: what follows a failed delivery.
+    """
+
+    def __init__(
+        self, stage_delays: Mapping[Status, float], *, redelivery: Redelivery | None = None
+    ) -> None:
+        self._delays = stage_delays
+        self._redelivery = redelivery or Redelivery()
+
+    def after(self, status: Status, *, delivery_attempts: int = 0) -> Due:
+        """Return what is due when an order has reached a status."""
+        if status is Status.DELIVERY_FAILED:
+            return self._redelivery.after(delivery_attempts)
+        route = ROUTES.get(status)
+        return Due(route.stage, self._delays[route.stage]) if route else NOTHING
 
 
 #: The same routes by their stage and by their queue.

@@ -4,11 +4,12 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from ipaddress import ip_address
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from slimtrack.domain.errors import SettingsError
-from slimtrack.domain.order import STAGES, Status
+from slimtrack.domain.order import JOURNEY, Status
 
 #: A module and something in it.
 _PATH: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", re.ASCII)
@@ -51,10 +52,10 @@ def _works(text: str) -> Mapping[Status, str]:
     works: dict[Status, str] = {}
     for part in text.split(",") if text else ():
         stage, _, path = (each.strip() for each in part.partition("="))
-        if stage not in STAGES or Status(stage) in works or not _PATH.fullmatch(path):
+        if stage not in JOURNEY or Status(stage) in works or not _PATH.fullmatch(path):
             raise ValueError(
                 "must be STAGE=MODULE:CALLABLE, separated by commas, each stage once of "
-                f"{', '.join(STAGES)}"
+                f"{', '.join(JOURNEY)}"
             )
         works[Status(stage)] = path
     return works
@@ -77,11 +78,11 @@ def _delays(text: str) -> Mapping[Status, float]:
     except ValueError:
         delays = []
     if len(delays) == 1:
-        delays *= len(STAGES)
-    if len(delays) != len(STAGES):
-        names = ", ".join(STAGES)
+        delays *= len(JOURNEY)
+    if len(delays) != len(JOURNEY):
+        names = ", ".join(JOURNEY)
         raise ValueError(f"must be one number of seconds, or one each for {names}, as in 3,5,5,6")
-    return dict(zip(STAGES, delays, strict=True))
+    return dict(zip(JOURNEY, delays, strict=True))
 
 
 def _choice(*choices: str) -> Callable[[str], str]:
@@ -91,6 +92,12 @@ def _choice(*choices: str) -> Callable[[str], str]:
         return text
 
     return read
+
+
+def _switch(text: str) -> bool:
+    if text not in {"on", "off"}:
+        raise ValueError("must be on or off")
+    return text == "on"
 
 
 def _bind(text: str) -> str:
@@ -123,6 +130,24 @@ class Settings:
     api_workers: int = _setting(
         "SLIMTRACK_API_WORKERS", _integer(1, 64), "2", "gunicorn worker processes"
     )
+    authentication: bool = _setting(
+        "SLIMTRACK_AUTH", _switch, "on", "whether callers need an API key"
+    )
+    rate_limit: int = _setting(
+        "SLIMTRACK_RATE_LIMIT",
+        _integer(0, 1_000_000_000),
+        "6000",
+        "requests per minute and API key; 0 for no limit",
+    )
+    answer_lifetime: float = _setting(
+        "SLIMTRACK_IDEMPOTENCY_LIFETIME",
+        _seconds,
+        "86400",
+        "seconds for which an Idempotency-Key is remembered",
+    )
+    events: bool = _setting(
+        "SLIMTRACK_EVENTS", _switch, "off", "whether events are published for other services"
+    )
     api_threads: int = _setting(
         "SLIMTRACK_API_THREADS", _integer(1, 256), "8", "threads of each gunicorn worker"
     )
@@ -140,6 +165,15 @@ class Settings:
         _delays,
         "900",
         "seconds after which a stage that was due counts as stuck",
+    )
+    redelivery_delay: float = _setting(
+        "SLIMTRACK_REDELIVERY_DELAY", _seconds, "10", "seconds until a failed delivery is repeated"
+    )
+    delivery_attempts: int = _setting(
+        "SLIMTRACK_DELIVERY_ATTEMPTS",
+        _integer(1, 100),
+        "3",
+        "deliveries that may fail before a parcel is returned",
     )
     stage_work: Mapping[Status, str] = _setting(
         "SLIMTRACK_STAGE_WORK", _works, "", "what is called before an order reaches a stage"
@@ -197,6 +231,19 @@ class Settings:
                 values[each.name] = each.metadata["read"](text)
             except ValueError as error:
                 faults.append(f"{name} {error}.")
+        if not values.get("authentication", True) and not _is_loopback(values.get("api_bind", "")):
+            faults.append(
+                "SLIMTRACK_AUTH may only be off where nobody else can ask: "
+                "SLIMTRACK_API_BIND has to be an address like 127.0.0.1:8080."
+            )
         if faults:
             raise SettingsError(faults)
         return cls(**values)
+
+
+def _is_loopback(bind: str) -> bool:
+    host = bind.rpartition(":")[0].strip("[]")
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,7 +1,6 @@
 """The use cases: what can be done with orders; each is one transaction."""
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
@@ -10,10 +9,15 @@ import structlog
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from slimtrack import faults
+from slimtrack.changing import Changes, Target, name_of
 from slimtrack.domain.errors import OrderNotFoundError, ReferenceTakenError, UnavailableError
 from slimtrack.domain.event import OrderEvent
-from slimtrack.domain.order import NewOrder, Order, OrderPage, Status
-from slimtrack.routing import ROUTES, stage_after
+from slimtrack.domain.idempotency import Answer, Once
+from slimtrack.domain.listing import Listing
+from slimtrack.domain.order import NewOrder, Order, Status
+from slimtrack.domain.outcome import Outcome, SimulatedFailureError
+from slimtrack.domain.schedule import Due
+from slimtrack.routing import Schedule
 from slimtrack.sql import orders
 from slimtrack.sql.errors import is_infrastructure
 
@@ -21,14 +25,23 @@ _log: Final = structlog.get_logger()
 
 T = TypeVar("T")
 
+#: Seconds for which the answers to commands are given again, unless it is said otherwise.
+_ANSWER_LIFETIME: Final = 86_400.0
+#: How much later than usual the stage of a slow test order is due.
+_SLOW: Final = 30.0
+
 
 class Tracking:
     """Everything that can be asked of orders, for any front end.
 
+    Where a tenant is asked for, None is for anybody's orders, as operators see them.
+
     Args:
         pool: connections to PostgreSQL, in autocommit.
         wake_up: tells the publisher that rows may be due; called after each commit that made some.
-        stage_delays: seconds until each stage is due.
+        schedule: when each stage is due.
+        fan_out: whether events are published for other services.
+        answer_lifetime: seconds for which the answers to commands are given again.
     """
 
     def __init__(
@@ -36,11 +49,15 @@ class Tracking:
         pool: ConnectionPool[psycopg.Connection[tuple[Any, ...]]],
         *,
         wake_up: Callable[[], None],
-        stage_delays: Mapping[Status, float],
+        schedule: Schedule,
+        fan_out: bool = False,
+        answer_lifetime: float = _ANSWER_LIFETIME,
     ) -> None:
         self._pool = pool
         self._wake_up = wake_up
-        self._stage_delays = stage_delays
+        self._schedule = schedule
+        self._fan_out = fan_out
+        self._answer_lifetime = answer_lifetime
 
     def place(self, new: NewOrder) -> Order:
         """Store a new order, its first event and its first outbox row.
@@ -49,126 +66,156 @@ class Tracking:
             ReferenceTakenError: another order already has this reference.
             UnavailableError: the database does not answer.
         """
-        faults.point("place.before_commit")
         placed = self.place_many([new])[0]
-        faults.point("place.after_commit")
         if isinstance(placed, UUID):
             raise ReferenceTakenError(reference=new.reference or "", order_id=placed)
         return placed
 
     def place_many(self, new: Sequence[NewOrder]) -> list[Order | UUID]:
-        """Store many orders at once.
+        """Store many orders at once; see ``Changes.place``.
 
-        Returns, in the order given, the order itself, or the id of the other order that already
-        has its reference. An order with an id that is stored already is returned as it is, so
-        a call whose outcome is unknown may be repeated.
+        A call whose outcome is unknown may be repeated.
 
         Raises:
             UnavailableError: the database does not answer.
         """
-        outcomes: dict[UUID, Order | UUID] = {}
-        while missing := [order for order in new if order.id not in outcomes]:
-            outcomes |= self._retried(partial(self._place, new=missing))
+        outcomes = self._retried(lambda connection: self._changes(connection).place(new))
         self._wake_up()
-        return [outcomes[order.id] for order in new]
-
-    def _place(
-        self, connection: orders.Connection, *, new: Sequence[NewOrder]
-    ) -> dict[UUID, Order | UUID]:
-        """Place orders and find out about those that were left out.
-
-        The other order of a taken reference may have been removed before it is found; then its
-        id is missing in the answer.
-        """
-        stage = ROUTES[Status.RECEIVED].stage
-        placed = orders.place_orders(
-            connection, new, next_stage=stage, next_delay=self._stage_delays[stage]
-        )
-        outcomes: dict[UUID, Order | UUID] = {
-            order.id: Order(
-                order.id,
-                order.reference,
-                order.description,
-                order.metadata,
-                Status.RECEIVED,
-                1,
-                placed[order.id],
-                placed[order.id],
-            )
-            for order in new
-            if order.id in placed
-        }
-        left_out = [order for order in new if order.id not in placed]
-        if left_out:
-            found = orders.find_orders(
-                connection,
-                ids=[order.id for order in left_out],
-                references=[order.reference for order in left_out if order.reference],
-            )
-            by_id = {order.id: order for order in found}
-            by_reference = {order.reference: order for order in found}
-            for order in left_out:
-                if order.id in by_id:
-                    outcomes[order.id] = by_id[order.id]
-                elif order.reference and order.reference in by_reference:
-                    outcomes[order.id] = by_reference[order.reference].id
         return outcomes
 
-    def get(self, order_id: UUID) -> Order:
-        """Return one order.
+    def execute(self, command: Callable[[Changes], Answer], *, once: Once | None = None) -> Answer:
+        """Carry out a command and return its answer.
+
+        With ``once``, its effect and its answer are one transaction: repeated, it has no effect and
+        the same answer. An error that the command raises leaves no trace.
+
+        Raises:
+            KeyReusedError: the key was used for another command.
+            KeyInUseError: a command with this key is being carried out.
+            UnavailableError: the database does not answer; without ``once`` the command may
+                have been carried out nevertheless.
+        """
+        changes: Changes | None = None
+
+        def carry_out(connection: orders.Connection) -> Answer:
+            nonlocal changes
+            changes = self._changes(connection)
+            if once is None:
+                return command(changes)
+            with connection.transaction():
+                return _carry_out_once(changes, command, once)
+
+        faults.point("place.before_commit")
+        answer = self._retried(
+            carry_out,
+            repeatable=lambda: bool(once) or changes is None or not changes.has_appended,
+        )
+        faults.point("place.after_commit")
+        self._wake_up()
+        return answer
+
+    def get(self, order: UUID | int, *, tenant_id: int | None = None) -> Order:
+        """Return one order, by its id or its tracking number.
 
         Raises:
             OrderNotFoundError: there is no such order.
             UnavailableError: the database does not answer.
         """
-        order = self._retried(lambda connection: orders.get_order(connection, order_id))
-        if order is None:
-            raise OrderNotFoundError(order_id)
-        return order
 
-    def list(self, *, page: int, page_size: int) -> OrderPage:
-        """Return one page of orders, newest first.
+        def find(connection: orders.Connection) -> Order | None:
+            order_id = _find_id(connection, order)
+            if order_id is None:
+                return None
+            return orders.get_order(connection, order_id, tenant_id=tenant_id)
+
+        found = self._retried(find)
+        if not found:
+            raise OrderNotFoundError(name_of(order))
+        return found
+
+    def list(self, listing: Listing, *, limit: int, offset: int = 0) -> list[Order]:
+        """Return the orders that a listing asks for.
 
         Raises:
             UnavailableError: the database does not answer.
         """
-        offset = (page - 1) * page_size
-        found, total = self._retried(
-            lambda connection: (
-                orders.list_orders(connection, limit=page_size, offset=offset),
-                orders.count_orders(connection),
-            )
+        find = orders.search_orders if listing.needs_search else orders.walk_orders
+        return self._retried(
+            lambda connection: find(connection, listing, limit=limit, offset=offset)
         )
-        return OrderPage(found, page, page_size, total)
 
-    def history(self, order_id: UUID) -> Sequence[OrderEvent]:
+    def count(self, listing: Listing, *, limit: int) -> int:
+        """Return how many orders are in the statuses of a listing, counting up to a limit.
+
+        Raises:
+            UnavailableError: the database does not answer.
+        """
+        return self._retried(
+            lambda connection: orders.count_orders(connection, listing, limit=limit)
+        )
+
+    def find(self, listing: Listing) -> Order | None:
+        """Return the one order with a listing's reference or tracking number, if it fits all else.
+
+        Raises:
+            UnavailableError: the database does not answer.
+        """
+
+        def look(connection: orders.Connection) -> Order | None:
+            if listing.tracking_number is not None:
+                order_id = orders.find_order_id(connection, listing.tracking_number)
+                if order_id is None:
+                    return None
+                return orders.get_order(connection, order_id, tenant_id=listing.tenant_id)
+            found = orders.find_orders(
+                connection,
+                ids=[],
+                tenant_ids=[listing.tenant_id],
+                references=[listing.reference or ""],
+            )
+            return found[0][1] if found else None
+
+        order = self._retried(look)
+        fits = order and listing.reference in {None, order.reference} and listing.shows(order)
+        return order if fits else None
+
+    def history(self, order: UUID | int, *, tenant_id: int | None = None) -> Sequence[OrderEvent]:
         """Return the events of one order, oldest first.
 
         Raises:
             OrderNotFoundError: there is no such order.
             UnavailableError: the database does not answer.
         """
-        events = self._retried(lambda connection: orders.list_order_events(connection, order_id))
+
+        def find(connection: orders.Connection) -> Sequence[OrderEvent]:
+            order_id = _find_id(connection, order)
+            if order_id is None:
+                return []
+            return orders.list_order_events(connection, order_id, tenant_id=tenant_id)
+
+        events = self._retried(find)
         if not events:
-            raise OrderNotFoundError(order_id)
+            raise OrderNotFoundError(name_of(order))
         return events
 
     def advance(self, stage: Status, ids: Sequence[int]) -> orders.Advanced:
         """Bring the orders of a set of outbox rows through a stage; repeats have no effect.
 
         Raises:
+            SimulatedFailureError: a row is of a test order that asks for it; all others are done.
             psycopg.Error: nothing has changed.
         """
-        next_stage = stage_after(stage)
         faults.point("actor.before_statement")
         with self._pool.connection() as connection:
             advanced = orders.advance_orders(
                 connection,
                 ids,
                 stage=stage,
-                next_stage=next_stage,
-                next_delay=self._stage_delays[next_stage] if next_stage else 0.0,
+                following=self._schedule.after(stage),
+                fan_out=self._fan_out,
             )
+            if advanced.claimed < len(ids):  # repeats, or test orders
+                advanced = self._advance_tested(connection, stage, ids, advanced)
         # Always: a stage that was at its bound has room again, whether or not rows were made.
         self._wake_up()
         if advanced.moved < advanced.claimed:
@@ -176,7 +223,57 @@ class Tracking:
         faults.point("actor.after_commit")
         return advanced
 
-    def _retried(self, work: Callable[[orders.Connection], T]) -> T:
+    def _advance_tested(
+        self,
+        connection: orders.Connection,
+        stage: Status,
+        ids: Sequence[int],
+        advanced: orders.Advanced,
+    ) -> orders.Advanced:
+        """Bring test orders through a stage, each in the way that it asks for."""
+        failure: SimulatedFailureError | None = None
+        for row in orders.find_tested_rows(connection, ids, stage=stage):
+            if _fails(row, stage):
+                failure = SimulatedFailureError(row.outcome)
+                continue
+            if stage is Status.IN_TRANSIT and row.outcome is Outcome.CANCELLED:
+                target = Target(order=row.order_id, tenant_id=None)
+                self._changes(connection).cancel(target, reason="test")
+            to_status = _status_of(row, stage)
+            one = orders.advance_orders(
+                connection,
+                [row.id],
+                stage=stage,
+                following=self._following(row, to_status),
+                fan_out=self._fan_out,
+                to_status=to_status,
+                tested=True,
+            )
+            advanced = orders.Advanced(advanced.claimed + one.claimed, advanced.moved + one.moved)
+        if failure:
+            raise failure
+        return advanced
+
+    def _following(self, row: orders.TestedRow, status: Status) -> Due:
+        due = self._schedule.after(status, delivery_attempts=row.delivery_attempts)
+        if due.stage is Status.IN_TRANSIT and row.outcome is Outcome.SLOW:
+            return due._replace(delay=due.delay + _SLOW)
+        return due
+
+    def _changes(self, connection: orders.Connection) -> Changes:
+        return Changes(
+            connection,
+            schedule=self._schedule,
+            fan_out=self._fan_out,
+            answer_lifetime=self._answer_lifetime,
+        )
+
+    def _retried(
+        self,
+        work: Callable[[orders.Connection], T],
+        *,
+        repeatable: Callable[[], bool] = lambda: True,
+    ) -> T:
         """Run work that may be repeated, a second time where its connection turns out dead.
 
         A restarted server leaves a pool full of connections that are closed and do not know it.
@@ -188,7 +285,7 @@ class Tracking:
             except PoolTimeout:
                 raise
             except psycopg.Error as error:
-                if not is_infrastructure(error):
+                if not is_infrastructure(error) or not repeatable():
                     raise
                 self._pool.check()
                 with self._pool.connection() as connection:
@@ -197,3 +294,34 @@ class Tracking:
             if is_infrastructure(error):
                 raise UnavailableError("The database does not answer.") from error
             raise
+
+
+def _find_id(connection: orders.Connection, order: UUID | int) -> UUID | None:
+    return order if isinstance(order, UUID) else orders.find_order_id(connection, order)
+
+
+def _carry_out_once(changes: Changes, command: Callable[[Changes], Answer], once: Once) -> Answer:
+    known = changes.recall([once]).get(once.key)
+    if isinstance(known, Answer):
+        return known
+    if known:
+        raise known
+    answer = command(changes)
+    changes.remember({once: answer.body}, status=answer.status, headers=answer.headers)
+    return answer
+
+
+def _fails(row: orders.TestedRow, stage: Status) -> bool:
+    if stage is not Status.IN_TRANSIT:
+        return False
+    return row.outcome is Outcome.FAILS_ALWAYS or (
+        row.outcome is Outcome.FAILS_ONCE and not row.attempts
+    )
+
+
+def _status_of(row: orders.TestedRow, stage: Status) -> Status:
+    """Return what a test order reaches by a stage: a delivery may fail."""
+    fails = row.outcome is Outcome.RETURNED or (
+        row.outcome is Outcome.DELIVERY_FAILED and row.delivery_attempts == 1
+    )
+    return Status.DELIVERY_FAILED if stage is Status.DELIVERED and fails else stage

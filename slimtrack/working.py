@@ -15,7 +15,7 @@ from slimtrack import faults
 from slimtrack.domain.order import Status
 from slimtrack.domain.retry import PermanentError
 from slimtrack.domain.work import Assignment, StageWork, TimeLimitExceededError, WorkError
-from slimtrack.routing import stage_after
+from slimtrack.routing import Schedule
 from slimtrack.sql import orders, outbox
 
 _log: Final = structlog.get_logger()
@@ -32,7 +32,8 @@ class Working:
     Args:
         pool: connections to PostgreSQL, in autocommit.
         wake_up: tells the publisher that rows may be due; called after each commit.
-        stage_delays: seconds until each stage is due.
+        schedule: when each stage is due.
+        fan_out: whether events are published for other services.
         works: the work of each stage that has some.
         time_limit: seconds that a work may take.
     """
@@ -42,13 +43,15 @@ class Working:
         pool: ConnectionPool[psycopg.Connection[tuple[Any, ...]]],
         *,
         wake_up: Callable[[], None],
-        stage_delays: Mapping[Status, float],
+        schedule: Schedule,
+        fan_out: bool = False,
         works: Mapping[Status, StageWork],
         time_limit: float,
     ) -> None:
         self._pool = pool
         self._wake_up = wake_up
-        self._stage_delays = stage_delays
+        self._schedule = schedule
+        self._fan_out = fan_out
         self._works = works
         self._time_limit = time_limit
         self._abandoned: list[threading.Thread] = []
@@ -101,13 +104,13 @@ class Working:
         self._wake_up()
 
     def _advance(self, connection: orders.Connection, stage: Status, row_id: int) -> bool:
-        next_stage = stage_after(stage)
         advanced = orders.advance_orders(
             connection,
             [row_id],
             stage=stage,
-            next_stage=next_stage,
-            next_delay=self._stage_delays[next_stage] if next_stage else 0.0,
+            following=self._schedule.after(stage),
+            fan_out=self._fan_out,
+            tested=None,
         )
         if not advanced.moved:
             _log.info("orders.unmoved", stage=stage, claimed=advanced.claimed, moved=0)

@@ -11,6 +11,7 @@ import pika
 import pika.exceptions
 import psycopg
 import pytest
+from clients import Caller, Callers
 from pika.adapters.blocking_connection import BlockingChannel
 from proxy import Proxy
 from psycopg import sql
@@ -18,7 +19,7 @@ from psycopg_pool import ConnectionPool
 
 from slimtrack.broker.topology import dead_letter_queue
 from slimtrack.retrying import Retrying
-from slimtrack.routing import BY_STAGE
+from slimtrack.routing import BY_STAGE, Schedule
 from slimtrack.settings import Settings
 from slimtrack.sql.migrate import migrate
 from slimtrack.sql.pool import open_pool
@@ -127,6 +128,7 @@ def environment(servers: Mapping[str, str], database_url: str, amqp_url: str) ->
         "AMQP_URL": amqp_url,
         "REDIS_URL": servers["REDIS_URL"],
         "SLIMTRACK_STAGE_DELAYS": "0",
+        "SLIMTRACK_AUTH": "off",
         "SLIMTRACK_LOG_FORMAT": "json",
     }
 
@@ -149,10 +151,22 @@ def pool(settings: Settings) -> Iterator[ConnectionPool]:
 @pytest.fixture
 def tracking(settings: Settings, pool: ConnectionPool) -> Tracking:
     """The use cases on this test's database; nobody publishes, nobody is woken up."""
-    return Tracking(pool, wake_up=lambda: None, stage_delays=settings.stage_delays)
+    return Tracking(pool, wake_up=lambda: None, schedule=Schedule(settings.stage_delays))
 
 
 @pytest.fixture
 def retrying(pool: ConnectionPool) -> Retrying:
     """The use cases of failure on this test's database."""
     return Retrying(pool, wake_up=lambda: None)
+
+
+@pytest.fixture
+def callers(tracking: Tracking, pool: ConnectionPool) -> Callers:
+    """Callers of an API on this test's database."""
+    return Callers(tracking, pool)
+
+
+@pytest.fixture
+def caller(callers: Callers) -> Caller:
+    """A caller who may do everything; reports move its orders."""
+    return callers.make(tenant="shop")

@@ -9,6 +9,9 @@ import psycopg
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.spec import BasicProperties
 
+from slimtrack.changing import Changes, Target
+from slimtrack.routing import Schedule
+
 
 def wait_until(condition: Callable[[], object], *, timeout: float = 60.0) -> None:
     deadline = time.monotonic() + timeout
@@ -32,12 +35,5 @@ def take_all(channel: BlockingChannel, queue: str) -> list[tuple[BasicProperties
 
 def cancel_order(connection: psycopg.Connection[Any], order_id: UUID) -> None:
     """Cancel an order that is not on its way yet, as a caller does who wants it no more."""
-    moved = connection.execute(
-        "WITH moved AS (UPDATE orders SET status = 'cancelled', version = version + 1,"
-        "  status_sequence = version + 1"
-        "  WHERE id = %s AND status IN ('received', 'processing') RETURNING id, version)"
-        " INSERT INTO order_events (order_id, sequence, status, message, idempotency_key)"
-        " SELECT id, version, 'cancelled', 'Order was cancelled', id || ':cancel' FROM moved",
-        (order_id,),
-    )
-    assert moved.rowcount == 1
+    changes = Changes(connection, schedule=Schedule({}), fan_out=False, answer_lifetime=60)
+    changes.cancel(Target(order=order_id, tenant_id=None), reason=None)

@@ -1,5 +1,11 @@
 """The composition root: the only package that picks concrete parts, a module per process."""
 
-from slimtrack.bootstrap.database import migrate, open_auditing, open_dead_letters, open_tracking
+from slimtrack.bootstrap.database import (
+    migrate,
+    open_access,
+    open_auditing,
+    open_dead_letters,
+    open_tracking,
+)
 
-__all__ = ["migrate", "open_auditing", "open_dead_letters", "open_tracking"]
+__all__ = ["migrate", "open_access", "open_auditing", "open_dead_letters", "open_tracking"]

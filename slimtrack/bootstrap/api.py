@@ -5,13 +5,15 @@ from functools import partial
 from wsgiref.types import WSGIApplication
 
 from slimtrack import probes
-from slimtrack.bootstrap.database import CALLER_POOL_TIMEOUT, CALLER_SESSION
+from slimtrack.access import Access
+from slimtrack.bootstrap.database import CALLER_POOL_TIMEOUT, CALLER_SESSION, create_tracking
+from slimtrack.domain.access import ANYBODY
 from slimtrack.http.app import create_app
+from slimtrack.http.auth import Authentication, Open
 from slimtrack.settings import Settings
 from slimtrack.sql.pool import open_pool
 from slimtrack.sql.wakeup import WakeUp
 from slimtrack.telemetry import logs
-from slimtrack.tracking import Tracking
 
 
 def create_api(settings: Settings) -> WSGIApplication:
@@ -26,10 +28,9 @@ def create_api(settings: Settings) -> WSGIApplication:
     )
     atexit.register(pool.close)
     return create_app(
-        tracking=Tracking(
-            pool,
-            wake_up=WakeUp(settings.database_url).send,
-            stage_delays=settings.stage_delays,
+        tracking=create_tracking(settings, pool, wake_up=WakeUp(settings.database_url).send),
+        authentication=(
+            Authentication(Access(pool).authenticate) if settings.authentication else Open(ANYBODY)
         ),
         dependencies={
             "postgresql": partial(probes.postgresql_answers, pool),

@@ -7,10 +7,13 @@ from typing import Any, Final
 import psycopg
 from psycopg_pool import ConnectionPool
 
+from slimtrack.access import Access
 from slimtrack.auditing import Auditing
 from slimtrack.dead_letters import DeadLetters
 from slimtrack.domain.errors import UnavailableError
 from slimtrack.domain.order import Status
+from slimtrack.domain.schedule import Redelivery
+from slimtrack.routing import Schedule
 from slimtrack.settings import Settings
 from slimtrack.sql import migrate as migrations
 from slimtrack.sql.errors import is_infrastructure
@@ -18,7 +21,7 @@ from slimtrack.sql.pool import open_pool
 from slimtrack.sql.wakeup import WakeUp
 from slimtrack.tracking import Tracking
 
-_Pool = ConnectionPool[psycopg.Connection[tuple[Any, ...]]]
+Pool = ConnectionPool[psycopg.Connection[tuple[Any, ...]]]
 
 #: What a session of a caller may take; a lock that is held longer is a fault elsewhere.
 CALLER_SESSION: Final = {
@@ -59,7 +62,37 @@ def open_tracking(
 ) -> Iterator[Tracking]:
     """Open the use cases for a command or a test; the connections are closed at the end."""
     with _connected(settings, name=name, size=size, session=CALLER_SESSION) as (pool, wake_up):
-        yield Tracking(pool, wake_up=wake_up, stage_delays=settings.stage_delays)
+        yield create_tracking(settings, pool, wake_up=wake_up)
+
+
+def create_tracking(settings: Settings, pool: Pool, *, wake_up: Callable[[], None]) -> Tracking:
+    """Make the use cases as they are configured."""
+    return Tracking(
+        pool,
+        wake_up=wake_up,
+        schedule=schedule_of(settings),
+        fan_out=settings.events,
+        answer_lifetime=settings.answer_lifetime,
+    )
+
+
+def schedule_of(settings: Settings) -> Schedule:
+    """Return when each stage is due."""
+    return Schedule(
+        settings.stage_delays,
+        redelivery=Redelivery(delay=settings.redelivery_delay, attempts=settings.delivery_attempts),
+    )
+
+
+@contextmanager
+def open_access(settings: Settings) -> Iterator[Access]:
+    """Open the use cases of tenants and keys for a command.
+
+    Raises:
+        UnavailableError: the database does not answer.
+    """
+    with _operating(settings) as (pool, _wake_up):
+        yield Access(pool)
 
 
 @contextmanager
@@ -86,14 +119,20 @@ def open_auditing(settings: Settings) -> Iterator[Auditing]:
 
 def deadlines(settings: Settings) -> dict[Status, float]:
     """Return the seconds from the making of a stage's row until it counts as stuck."""
-    return {
-        stage: settings.stage_delays[stage] + settings.stage_deadlines[stage]
-        for stage in settings.stage_delays
+    delays = {**settings.stage_delays, Status.RETURNED: settings.redelivery_delay}
+    # After a failed delivery it is due later than usual.
+    delays[Status.OUT_FOR_DELIVERY] = max(
+        delays[Status.OUT_FOR_DELIVERY], settings.redelivery_delay
+    )
+    allowed = {
+        **settings.stage_deadlines,
+        Status.RETURNED: settings.stage_deadlines[Status.DELIVERED],
     }
+    return {stage: delay + allowed[stage] for stage, delay in delays.items()}
 
 
 @contextmanager
-def _operating(settings: Settings) -> Iterator[tuple[_Pool, Callable[[], None]]]:
+def _operating(settings: Settings) -> Iterator[tuple[Pool, Callable[[], None]]]:
     try:
         with _connected(
             settings, name="slimtrack operator", size=1, session=_OPERATOR_SESSION
@@ -108,7 +147,7 @@ def _operating(settings: Settings) -> Iterator[tuple[_Pool, Callable[[], None]]]
 @contextmanager
 def _connected(
     settings: Settings, *, name: str, size: int, session: Mapping[str, str]
-) -> Iterator[tuple[_Pool, Callable[[], None]]]:
+) -> Iterator[tuple[Pool, Callable[[], None]]]:
     wake_up = WakeUp(settings.database_url)
     try:
         with open_pool(

@@ -11,6 +11,8 @@ from slimtrack.broker.publishing import ConfirmedPublisher
 from slimtrack.dead_letters import DeadLetters
 from slimtrack.outbox import schedule
 from slimtrack.outbox.drain import Drain
+from slimtrack.outbox.fan_out import FanOut
+from slimtrack.outbox.pruning import Pruning
 from slimtrack.outbox.publisher import PUBLISHER_SESSION, Publisher
 from slimtrack.outbox.reconciler import Reconciler
 from slimtrack.routing import BY_STAGE
@@ -24,6 +26,8 @@ _POOL_TIMEOUT: Final = 5.0
 _RECONCILE: Final = 5.0
 _WATCH: Final = 60.0
 _SEARCH: Final = 3_600.0
+#: Seconds between two looks at what is too old to be kept.
+_PRUNE: Final = 300.0
 
 
 def run_publisher(settings: Settings, stopping: threading.Event) -> None:
@@ -38,7 +42,7 @@ def run_publisher(settings: Settings, stopping: threading.Event) -> None:
         open_pool(
             settings.database_url,
             application_name="slimtrack publisher",
-            size=3,
+            size=4,
             options={**OUTBOX_PLANS, **PUBLISHER_SESSION},
             timeout=_POOL_TIMEOUT,
         ) as pool,
@@ -59,8 +63,11 @@ def run_publisher(settings: Settings, stopping: threading.Event) -> None:
             single=settings.stage_work.keys(),
         )
         dead_letters = DeadLetters(pool, wake_up=publisher.wake_up)
+        publishers: dict[str, schedule.PublishingThread] = {"publisher": publisher}
+        if settings.events:
+            publishers["fan-out"] = FanOut(pool, broker=broker)
         schedule.run(
-            publisher,
+            publishers,
             jobs=[
                 (Reconciler(pool, broker=broker).reconcile, _RECONCILE),
                 (
@@ -69,6 +76,7 @@ def run_publisher(settings: Settings, stopping: threading.Event) -> None:
                 ),
                 (Auditing(pool, deadlines=deadlines(settings)).watch, _WATCH),
                 (partial(_search, settings), _SEARCH),
+                (Pruning(pool, answer_lifetime=settings.answer_lifetime).prune, _PRUNE),
             ],
             listen=partial(listen, settings.database_url),
             stopping=stopping,

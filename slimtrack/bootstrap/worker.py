@@ -6,6 +6,7 @@ from pkgutil import resolve_name
 from typing import Final, cast
 
 from slimtrack.actors import stages
+from slimtrack.bootstrap.database import create_tracking, schedule_of
 from slimtrack.broker.broker import SlimBroker
 from slimtrack.broker.lifecycle import Lifecycle
 from slimtrack.broker.retries import Retries
@@ -19,7 +20,6 @@ from slimtrack.sql.errors import is_infrastructure
 from slimtrack.sql.pool import OUTBOX_PLANS, open_pool
 from slimtrack.sql.wakeup import WakeUp
 from slimtrack.telemetry import logs
-from slimtrack.tracking import Tracking
 from slimtrack.working import Working
 
 #: The order of the time-outs is explained beside the publisher's.
@@ -45,7 +45,7 @@ def create_broker(settings: Settings) -> SlimBroker:
     )
     atexit.register(pool.close)
     wake_up = WakeUp(settings.database_url).send
-    tracking = Tracking(pool, wake_up=wake_up, stage_delays=settings.stage_delays)
+    tracking = create_tracking(settings, pool, wake_up=wake_up)
     retrying = Retrying(pool, wake_up=wake_up)
 
     def settle(queue_name: str, failures: Sequence[Failure], policy: RetryPolicy) -> None:
@@ -63,7 +63,8 @@ def create_broker(settings: Settings) -> SlimBroker:
     working = Working(
         pool,
         wake_up=wake_up,
-        stage_delays=settings.stage_delays,
+        schedule=schedule_of(settings),
+        fan_out=settings.events,
         works=works,
         time_limit=settings.work_time_limit,
     )

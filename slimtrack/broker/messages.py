@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 from uuid import uuid4
 
 from dramatiq import Message
@@ -22,6 +22,16 @@ class SetMessage:
     #: Whether the rows were published before.
     again: bool = False
     id: str = field(default_factory=lambda: str(uuid4()))
+
+    #: To the default exchange, which knows queues by their names; somebody has to take it.
+    exchange: ClassVar[str] = ""
+    content_type: ClassVar[str] = "application/json"
+    mandatory: ClassVar[bool] = True
+
+    @property
+    def routing_key(self) -> str:
+        """The name of the queue."""
+        return self.queue_name
 
     def encode(self) -> bytes:
         """Return the body as Dramatiq's workers read it."""

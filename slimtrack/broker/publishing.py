@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from enum import Enum, auto
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import pika
 import structlog
@@ -13,9 +13,9 @@ from pika.channel import Channel
 from pika.spec import Basic, BasicProperties
 
 from slimtrack import faults
-from slimtrack.broker.messages import SetMessage
 from slimtrack.broker.topology import (
     DEAD_LETTER_QUEUE_ARGUMENTS,
+    EVENT_EXCHANGE,
     dead_letter_queue,
     queue_arguments,
     url_with_timeouts,
@@ -39,10 +39,28 @@ class Outcome(Enum):
     TIMED_OUT = auto()
 
 
+class Outgoing(Protocol):
+    """A message that can be published; ``mandatory`` if a queue has to take it."""
+
+    @property
+    def id(self) -> str: ...  # noqa: D102 - as above
+    @property
+    def exchange(self) -> str: ...  # noqa: D102
+    @property
+    def routing_key(self) -> str: ...  # noqa: D102
+    @property
+    def content_type(self) -> str: ...  # noqa: D102
+    @property
+    def mandatory(self) -> bool: ...  # noqa: D102
+
+    def encode(self) -> bytes:
+        """Return the body."""
+
+
 class _Batch:
     """The messages of one call and their outcomes."""
 
-    def __init__(self, messages: Sequence[SetMessage]) -> None:
+    def __init__(self, messages: Sequence[Outgoing]) -> None:
         self.messages = messages
         self.outcomes = [Outcome.TIMED_OUT] * len(messages)
         self.done = threading.Event()
@@ -96,7 +114,7 @@ class ConfirmedPublisher:
         """Whether the broker takes messages now."""
         return self._ready and not self._blocked
 
-    def publish(self, messages: Sequence[SetMessage], *, timeout: float) -> list[Outcome]:
+    def publish(self, messages: Sequence[Outgoing], *, timeout: float) -> list[Outcome]:
         """Publish persistent messages and wait, at most ``timeout`` seconds, for their confirms."""
         if not messages:
             return []
@@ -216,7 +234,8 @@ class ConfirmedPublisher:
         on_count: Callable[[str, int], None] | None,
         on_done: Callable[[], None],
     ) -> None:
-        """Declare every queue; the last answer, which is the last to come, calls ``on_done``."""
+        """Declare everything; the last answer, which is the last to come, calls ``on_done``."""
+        channel.exchange_declare(EVENT_EXCHANGE, "topic", durable=True)
         for queue_name in self._queue_names:
             for name, arguments in (
                 (dead_letter_queue(queue_name), DEAD_LETTER_QUEUE_ARGUMENTS),
@@ -247,15 +266,15 @@ class ConfirmedPublisher:
                 continue
             message = batch.messages[index]
             channel.basic_publish(
-                exchange="",
-                routing_key=message.queue_name,
+                exchange=message.exchange,
+                routing_key=message.routing_key,
                 body=message.encode(),
                 properties=BasicProperties(
                     delivery_mode=2,
                     message_id=message.id,
-                    content_type="application/json",
+                    content_type=message.content_type,
                 ),
-                mandatory=True,
+                mandatory=message.mandatory,
             )
             self._last_tag += 1
             self._unconfirmed[self._last_tag] = (batch, index)

@@ -16,6 +16,9 @@ def queue_arguments(queue_name: str) -> dict[str, Any]:
     }
 
 
+#: The durable topic exchange on which other services find events.
+EVENT_EXCHANGE: Final = "slimtrack.events"
+
 #: Rejected messages wait until they are read: Dramatiq's own declaration drops them after a week.
 DEAD_LETTER_QUEUE_ARGUMENTS: Final[dict[str, Any]] = {}
 

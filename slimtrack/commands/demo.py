@@ -20,8 +20,8 @@ from rich.table import Table
 from slimtrack.commands.stack import start_detached, stop_stack
 from slimtrack.commands.target import StateDir, directory_of
 from slimtrack.domain.errors import StackError
-from slimtrack.domain.order import FINAL, STAGES, Status
-from slimtrack.stack.state import running_stack
+from slimtrack.domain.order import FINAL, JOURNEY, Status
+from slimtrack.stack.state import StackState, running_stack
 
 #: Delays of a stack that the demo starts itself, so that it ends before anyone is bored.
 _DELAYS: Final = "2,2,2,2"
@@ -29,7 +29,7 @@ _DELAYS: Final = "2,2,2,2"
 _INTERVAL: Final = 0.25
 _PATIENCE: Final = 90.0
 
-_JOURNEY: Final = (Status.RECEIVED, *STAGES)
+_JOURNEY: Final = (Status.RECEIVED, *JOURNEY)
 _GOODS: Final = (
     "Espresso machine",
     "Two novels and an atlas",
@@ -73,12 +73,15 @@ class _Journey:
 class _Api:
     """Speaks to the REST API over one connection."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, key: str) -> None:
         parts = urlsplit(url)
+        self._key = key
         self._connection = http.client.HTTPConnection(parts.netloc, timeout=30)
 
     def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        headers = {"Content-Type": "application/json"} if body else {}
+        headers = {"Authorization": f"Bearer {self._key}"}
+        if body:
+            headers["Content-Type"] = "application/json"
         try:
             self._connection.request(method, path, json.dumps(body) if body else None, headers)
             answer = self._connection.getresponse()
@@ -97,13 +100,13 @@ def demo(
 ) -> None:
     """Start the stack, place orders over HTTP, and watch them being delivered."""
     console = Console(highlight=False, soft_wrap=True)
-    with _stack(directory_of(state_dir), console=console) as api_url:
-        api = _Api(api_url)
+    with _stack(directory_of(state_dir), console=console) as stack:
+        api = _Api(stack.api_url, key=stack.api_key)
         journeys = []
         for description in itertools.islice(itertools.cycle(_GOODS), orders):
             placed = api.call("POST", "/api/orders", {"description": description})
             journeys.append(_Journey(placed["id"], description))
-        console.print(f"{orders} orders placed at {api_url}/api/orders")
+        console.print(f"{orders} orders placed at {stack.api_url}/api/orders")
         _watch(api, journeys, console=console)
     faults = [f"{each.id} ({each.description}) {each.fault}" for each in journeys if each.fault]
     events = [(each.id, event["sequence"]) for each in journeys for event in each.events]
@@ -120,12 +123,12 @@ def demo(
 
 
 @contextmanager
-def _stack(directory: Path, *, console: Console) -> Iterator[str]:
-    """Use the stack that runs, or start one and stop it at the end; yield the API's URL."""
+def _stack(directory: Path, *, console: Console) -> Iterator[StackState]:
+    """Use the stack that runs, or start one and stop it at the end."""
     running = running_stack(directory)
     if running and running.is_ready:
         console.print(f"Using the stack that runs in {directory}.")
-        yield running.api_url
+        yield running
         return
     console.print(f"Starting a stack in {directory}")
     started = time.monotonic()
@@ -133,7 +136,7 @@ def _stack(directory: Path, *, console: Console) -> Iterator[str]:
     stack = start_detached(directory, environment=environment)
     console.print(f"Everything is ready after {time.monotonic() - started:.1f} s.")
     try:
-        yield stack.api_url
+        yield stack
     finally:
         console.print("Stopping the stack …")
         stop_stack(directory)

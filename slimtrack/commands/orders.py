@@ -38,6 +38,7 @@ from slimtrack.commands.target import StateDir, read_settings
 from slimtrack.domain.errors import FieldError, UnavailableError
 from slimtrack.domain.event import OrderEvent
 from slimtrack.domain.order import FINAL, NewOrder, Order, Status
+from slimtrack.domain.tracking_code import parse_code
 from slimtrack.tracking import Tracking
 
 #: Orders that are placed in one statement.
@@ -123,7 +124,7 @@ def import_(
 
 
 def track(
-    order_id: Annotated[str, typer.Argument(metavar="ID", help="The order's id.")],
+    order_id: Annotated[str, typer.Argument(metavar="ID", help="The order's id or tracking code.")],
     state_dir: StateDir = None,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Go on until the order is final.")
@@ -131,10 +132,7 @@ def track(
     as_json: Annotated[bool, typer.Option("--json", help="Print an event as JSON a line.")] = False,
 ) -> None:
     """Print an order's history."""
-    try:
-        wanted = UUID(order_id)
-    except ValueError as error:
-        raise typer.BadParameter(f"{order_id!r} is not the id of an order.") from error
+    wanted = _read_order(order_id)
     console = Console(highlight=False, soft_wrap=True)
     with open_tracking(read_settings(state_dir)) as tracking:
         seen = 0
@@ -216,6 +214,16 @@ def _open(file: str, stack: ExitStack) -> tuple[BinaryIO, int | None]:
         typer.secho(f"{file} cannot be read: {error.strerror}.", fg="red", err=True)
         raise typer.Exit(_UNUSABLE) from error
     return stream, Path(file).stat().st_size
+
+
+def _read_order(text: str) -> UUID | int:
+    try:
+        return UUID(text)
+    except ValueError:
+        number = parse_code(text)
+    if number is None:
+        raise typer.BadParameter(f"{text!r} is neither the id nor the tracking code of an order.")
+    return number
 
 
 def _read_mapping(text: str | None) -> dict[str, str]:

@@ -19,6 +19,7 @@ from rich.text import Text
 
 from slimtrack import bootstrap
 from slimtrack.commands.target import StateDir, directory_of
+from slimtrack.domain.access import DEFAULT_TENANT_NAME, Scope
 from slimtrack.domain.errors import StackError
 from slimtrack.settings import Settings
 from slimtrack.stack.directory import StateDirectory
@@ -49,6 +50,7 @@ def up(
     if detach:
         stack = start_detached(directory)
         typer.echo(f"Everything is ready; the API is at {stack.api_url}")
+        typer.echo(f"An API key for development: {stack.api_key}")
         typer.echo("`slimtrack status` shows it, `slimtrack logs --follow` what it says,")
         typer.echo("`slimtrack down` stops it.")
         return
@@ -59,6 +61,7 @@ def up(
             directory,
             environment=os.environ,
             migrate=_migrate,
+            admit=_admit,
             audience=_Printer(),
         )
     except Interrupted:  # before anything had started
@@ -178,6 +181,11 @@ def _migrate(environment: Mapping[str, str]) -> None:
     bootstrap.migrate(Settings.from_environment(environment))
 
 
+def _admit(environment: Mapping[str, str], token: str) -> None:
+    with bootstrap.open_access(Settings.from_environment(environment)) as access:
+        access.store_key(token, tenant=DEFAULT_TENANT_NAME, name="development", scopes=list(Scope))
+
+
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
     raise Interrupted
 
@@ -225,4 +233,5 @@ class _Printer:
         self._console.print(text, style="bold", markup=False)
 
     def ready(self, stack: StackState) -> None:
+        self.report(f"An API key for development: {stack.api_key}")
         self.report(f"Everything is ready; the API is at {stack.api_url}. Ctrl-C stops it.")

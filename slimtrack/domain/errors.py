@@ -1,6 +1,9 @@
 """What can go wrong, in the words of the domain."""
 
+from collections.abc import Collection
 from uuid import UUID
+
+from slimtrack.domain.order import Status
 
 
 class SlimTrackError(Exception):
@@ -8,11 +11,39 @@ class SlimTrackError(Exception):
 
 
 class OrderNotFoundError(SlimTrackError):
-    """There is no order with this id."""
+    """There is no order with this id or tracking code."""
 
-    def __init__(self, order_id: UUID) -> None:
-        super().__init__(f"There is no order {order_id}.")
-        self.order_id = order_id
+    def __init__(self, order: UUID | str) -> None:
+        super().__init__(f"There is no order {order}.")
+
+
+class EventNotFoundError(SlimTrackError):
+    """The order has no event with this number."""
+
+    def __init__(self, order_id: UUID, *, sequence: int) -> None:
+        super().__init__(f"Order {order_id} has no event {sequence}.")
+
+
+class TransitionNotAllowedError(SlimTrackError):
+    """An order cannot go from where it is to where it is wanted."""
+
+    def __init__(
+        self, order_id: UUID, *, status: Status, wanted: Status, allowed: Collection[Status]
+    ) -> None:
+        ways = ", ".join(sorted(allowed)) or "nothing: it is final"
+        super().__init__(
+            f"Order {order_id} is {status} and cannot become {wanted}; what can follow is {ways}."
+        )
+        self.status = status
+        self.allowed = sorted(allowed)
+
+
+class StaleVersionError(SlimTrackError):
+    """The order has changed since the caller looked at it."""
+
+    def __init__(self, order_id: UUID, *, version: int) -> None:
+        super().__init__(f"Order {order_id} has changed; its version is {version} now.")
+        self.version = version
 
 
 class ReferenceTakenError(SlimTrackError):

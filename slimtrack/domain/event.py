@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
+from enum import StrEnum
 from typing import Final
 
 import msgspec
@@ -22,10 +23,40 @@ MESSAGES: Final[Mapping[Status, str]] = {
 }
 
 
+class EventKind(StrEnum):
+    """What an event does."""
+
+    #: The order moved to the event's status.
+    TRANSITION = "transition"
+    #: A report of what the order had passed already; nothing moved.
+    LATE = "late"
+    #: An earlier event, ``corrects``, was wrong; nothing moved.
+    CORRECTION = "correction"
+
+
 class OrderEvent(msgspec.Struct, frozen=True):
-    """A fact about an order; ``sequence`` counts the order's events from 1 without gap."""
+    """A fact about an order; field order is that of the queries.
+
+    Attributes:
+        sequence: counts the order's events from 1 without gap.
+        kind: what it does.
+        status: what the order reached, or what a late report says.
+        message: for people.
+        location: where it happened, if somebody said so.
+        source: who said so; nobody where a stage did it.
+        attempt: the delivery attempt that it is about, counted from 1.
+        corrects: the sequence of the event that was wrong.
+        occurred_at: when it happened, as far as whoever told us knows.
+        recorded_at: when we learned of it.
+    """
 
     sequence: int
+    kind: EventKind
     status: Status
     message: str
+    location: str | None
+    source: str | None
+    attempt: int | None
+    corrects: int | None
     occurred_at: datetime
+    recorded_at: datetime

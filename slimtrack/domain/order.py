@@ -3,12 +3,22 @@
 import os
 import time
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
+from math import ceil
 from typing import Any, Final
 from uuid import UUID
 
 import msgspec
+
+
+class Flow(StrEnum):
+    """What moves an order."""
+
+    #: Each stage, after its delay.
+    SIMULATED = "simulated"
+    #: Only what others report.
+    REPORTED = "reported"
 
 
 class Status(StrEnum):
@@ -38,14 +48,16 @@ TRANSITIONS: Final[Mapping[Status, frozenset[Status]]] = {
     Status.LOST: frozenset(),
 }
 
-#: What an order reaches, one after the other, when all goes well. The work that brings it to
-#: one of them is a stage, and bears its name.
-STAGES: Final = (
+#: What an order reaches, one after the other, when all goes well.
+JOURNEY: Final = (
     Status.PROCESSING,
     Status.IN_TRANSIT,
     Status.OUT_FOR_DELIVERY,
     Status.DELIVERED,
 )
+
+#: Every status to which work brings an order; that work is a stage, and bears its name.
+STAGES: Final = (*JOURNEY, Status.RETURNED)
 
 #: Statuses from which an order never moves again.
 FINAL: Final = frozenset(status for status, allowed in TRANSITIONS.items() if not allowed)
@@ -60,6 +72,10 @@ def sources_of(status: Status) -> tuple[Status, ...]:
 MAX_DESCRIPTION: Final = 500
 MAX_REFERENCE: Final = 100
 MAX_METADATA_BYTES: Final = 4096
+#: Limits of what a caller may store with an event (characters).
+MAX_MESSAGE: Final = 500
+MAX_LOCATION: Final = 200
+MAX_SOURCE: Final = 100
 
 
 class NewOrder(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,6 +89,8 @@ class NewOrder(msgspec.Struct, frozen=True, kw_only=True):
     description: str
     reference: str | None = None
     metadata: dict[str, Any] = {}
+    flow: Flow = Flow.SIMULATED
+    tenant_id: int = 1
     correlation_id: str | None = None
 
 
@@ -80,10 +98,13 @@ class Order(msgspec.Struct, frozen=True):
     """One customer's request for delivery, as it stands now; field order is that of the queries."""
 
     id: UUID
+    tracking_code: str
     reference: str | None
     description: str
     metadata: dict[str, Any]
+    flow: Flow
     status: Status
+    delivery_attempts: int
     version: int
     created_at: datetime
     updated_at: datetime
@@ -94,13 +115,14 @@ class Order(msgspec.Struct, frozen=True):
         return self.status in FINAL
 
 
-class OrderPage(msgspec.Struct, frozen=True):
-    """One page of a list of orders, newest first, and how many orders there are in all."""
+def time_of(order_id: UUID) -> datetime:
+    """Return when an id was made, to the millisecond; the order was created then."""
+    return datetime.fromtimestamp((order_id.int >> 80) / 1000, UTC)
 
-    orders: list[Order]
-    page: int
-    page_size: int
-    total: int
+
+def first_id_of(moment: datetime) -> UUID:
+    """Return an id that is as large as those made at a moment, or later, at least have to be."""
+    return UUID(int=max(0, ceil(moment.timestamp() * 1000)) << 80)
 
 
 def new_order_id() -> UUID:

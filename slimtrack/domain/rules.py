@@ -1,15 +1,25 @@
 """What a caller may store with an order: the one place that knows, whoever the caller is."""
 
 import re
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import msgspec
 
 from slimtrack.domain.errors import FieldError
-from slimtrack.domain.order import MAX_DESCRIPTION, MAX_METADATA_BYTES, MAX_REFERENCE
+from slimtrack.domain.order import (
+    MAX_DESCRIPTION,
+    MAX_MESSAGE,
+    MAX_METADATA_BYTES,
+    MAX_REFERENCE,
+)
 
 #: Objects and lists inside each other; far below what any reader of JSON gives up at.
 MAX_METADATA_DEPTH: Final = 32
+
+#: When a report can be of, at the earliest, and how far the clocks of callers may be ahead.
+_EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
+_CLOCKS_DIFFER: Final = timedelta(minutes=5)
 
 # A larger float would come back from PostgreSQL as an integer with hundreds of digits.
 _LEAST_NUMBER: Final = -(2**63)
@@ -59,6 +69,44 @@ def clean_metadata(value: dict[str, Any] | None) -> dict[str, Any]:
             "metadata", f"must be at most {MAX_METADATA_BYTES} bytes of JSON, not {size}"
         )
     return value
+
+
+def clean_line(field: str, text: str | None, *, most: int) -> str | None:
+    """Return one line of text without white space around it; None stays None.
+
+    Raises:
+        FieldError: it is empty, too long or has characters that do not belong into it.
+    """
+    return None if text is None else _clean(field, text, most=most, unwanted=_NOT_IN_REFERENCE)
+
+
+def clean_message(field: str, text: str | None) -> str | None:
+    """Return a message for people without white space around it; None stays None.
+
+    Raises:
+        FieldError: it is empty, too long or has characters that do not belong into it.
+    """
+    if text is None:
+        return None
+    return _clean(field, text, most=MAX_MESSAGE, unwanted=_NOT_IN_DESCRIPTION)
+
+
+def clean_moment(field: str, moment: datetime | None, *, now: datetime) -> datetime | None:
+    """Return when something happened; None stays None.
+
+    Raises:
+        FieldError: it has no time zone, lies in the future (clocks may differ by five minutes),
+            or before there was anything to report.
+    """
+    if moment is None:
+        return None
+    if moment.tzinfo is None:
+        raise FieldError(field, "must have a time zone, as in 2026-01-31T12:00:00Z")
+    if moment > now + _CLOCKS_DIFFER:
+        raise FieldError(field, "must not be in the future")
+    if moment < _EARLIEST:
+        raise FieldError(field, f"must not be before {_EARLIEST.year}")
+    return moment
 
 
 def _clean(field: str, text: str, *, most: int, unwanted: re.Pattern[str]) -> str:

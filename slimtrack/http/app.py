@@ -8,14 +8,25 @@ import falcon.media
 import msgspec
 
 from slimtrack.http import middleware, problems
+from slimtrack.http.auth import Authentication, Open
+from slimtrack.http.bulk import OrderBulk
+from slimtrack.http.flow import FlowDocument
 from slimtrack.http.health import Liveness, Readiness
-from slimtrack.http.orders import OrderCollection, OrderHistory, OrderItem
+from slimtrack.http.orders import (
+    OrderCancellation,
+    OrderCollection,
+    OrderCorrections,
+    OrderHistory,
+    OrderItem,
+    OrderReports,
+)
 from slimtrack.tracking import Tracking
 
 
 def create_app(
     *,
     tracking: Tracking,
+    authentication: Authentication | Open,
     dependencies: Mapping[str, Callable[[], bool]],
     required: Collection[str],
 ) -> falcon.App[Any, Any]:
@@ -23,6 +34,7 @@ def create_app(
 
     Args:
         tracking: the use cases.
+        authentication: who may use them.
         dependencies: by name, whether a server answers; quick, and never raises.
         required: names of the dependencies without which the app is not ready.
     """
@@ -31,11 +43,16 @@ def create_app(
     app.resp_options.media_handlers = falcon.media.Handlers(
         {falcon.MEDIA_JSON: encoder, problems.MEDIA_TYPE: encoder}
     )
-    middleware.install(app)
+    middleware.install(app, authentication)
     problems.install(app)
+    app.add_route("/api/flow", FlowDocument())
     app.add_route("/api/orders", OrderCollection(tracking))
-    app.add_route("/api/orders/{order_id}", OrderItem(tracking))
-    app.add_route("/api/orders/{order_id}/events", OrderHistory(tracking))
+    app.add_route("/api/orders/bulk", OrderBulk(tracking))
+    app.add_route("/api/orders/{order}", OrderItem(tracking))
+    app.add_route("/api/orders/{order}/cancel", OrderCancellation(tracking))
+    app.add_route("/api/orders/{order}/corrections", OrderCorrections(tracking))
+    app.add_route("/api/orders/{order}/events", OrderHistory(tracking))
+    app.add_route("/api/orders/{order}/reports", OrderReports(tracking))
     app.add_route("/health/live", Liveness())
     app.add_route("/health/ready", Readiness(dependencies, required=required))
     return app

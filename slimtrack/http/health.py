@@ -4,9 +4,13 @@ from collections.abc import Callable, Collection, Mapping
 
 import falcon
 
+from slimtrack.http.auth import PUBLIC
+
 
 class Liveness:
     """`/health/live`: whether this process answers at all."""
+
+    scopes = PUBLIC
 
     def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
         """Say so."""
@@ -20,6 +24,8 @@ class Readiness:
         dependencies: by name, whether a server answers; quick, and never raises.
         required: names of those without which nothing can be done.
     """
+
+    scopes = PUBLIC
 
     def __init__(
         self, dependencies: Mapping[str, Callable[[], bool]], *, required: Collection[str]

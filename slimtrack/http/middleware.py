@@ -10,6 +10,7 @@ import falcon
 import structlog
 
 from slimtrack.http import problems
+from slimtrack.http.auth import Authentication, Open
 
 _HEADER: Final = "X-Request-ID"
 _VALID_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -64,6 +65,31 @@ class AcceptJson:
             raise problems.not_acceptable()
 
 
-def install(app: falcon.App[Any, Any]) -> None:
+class SecurityHeaders:
+    """Tells browsers to trust nothing, and caches to keep nothing, of what an API answers."""
+
+    def process_response(
+        self,
+        req: falcon.Request,  # noqa: ARG002 - Falcon's signature
+        resp: falcon.Response,
+        resource: object,  # noqa: ARG002 - as above
+        req_succeeded: bool,  # noqa: ARG002, FBT001 - as above
+    ) -> None:
+        """Set the headers, unless the resource has set its own."""
+        for name, value in _SECURITY.items():
+            if resp.get_header(name) is None:
+                resp.set_header(name, value)
+
+
+_SECURITY: Final = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+def install(app: falcon.App[Any, Any], authentication: Authentication | Open) -> None:
     """Add all of them, in the order in which requests pass them."""
-    app.add_middleware([RequestScope(), AcceptJson()])
+    app.add_middleware([RequestScope(), SecurityHeaders(), AcceptJson(), authentication])

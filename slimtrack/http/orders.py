@@ -1,50 +1,188 @@
 """The resources of orders."""
 
+from functools import partial
+from typing import ClassVar, Final
+from uuid import UUID
+
 import falcon
 
-from slimtrack.http import schemas
-from slimtrack.http.body import read_json
+from slimtrack.changing import Changes, Target
+from slimtrack.domain.access import Scope
+from slimtrack.domain.errors import ReferenceTakenError
+from slimtrack.domain.idempotency import Answer
+from slimtrack.domain.listing import Listing, OrderPage
+from slimtrack.domain.order import NewOrder, Order
+from slimtrack.http import answers, queries, schemas
+from slimtrack.http.auth import Scopes
+from slimtrack.http.body import read_body
 from slimtrack.tracking import Tracking
+
+#: Orders are counted up to this number: to count a million takes longer than to show some.
+_COUNTED: Final = 10_000
 
 
 class OrderCollection:
     """`/api/orders`."""
+
+    scopes: ClassVar[Scopes] = {"GET": Scope.ORDERS_READ, "POST": Scope.ORDERS_WRITE}
 
     def __init__(self, tracking: Tracking) -> None:
         self._tracking = tracking
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Place an order."""
-        new = schemas.read_new_order(read_json(req), correlation_id=req.context.correlation_id)
-        order = self._tracking.place(new)
-        resp.status = falcon.HTTP_CREATED
-        resp.location = f"/api/orders/{order.id}"
-        resp.media = order
+        body = read_body(req)
+        new = schemas.read_new_order(
+            body, correlation_id=req.context.correlation_id, principal=req.context.principal
+        )
+        answers.execute(self._tracking, req, resp, partial(_place, new=new), body=body)
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """List orders, newest first."""
-        page, page_size = schemas.read_page(req.params)
-        resp.media = self._tracking.list(page=page, page_size=page_size)
+        query = queries.read_list_query(req.params, tenant_id=req.context.principal.tenant_id)
+        page = self._list(query)
+        resp.media = page
+        if page.next_cursor and page.page is None:
+            changes = {"cursor": page.next_cursor}
+        elif page.next_cursor:
+            changes = {"page": str((page.page or 0) + 1)}
+        else:
+            return
+        resp.set_header("Link", queries.link_to(req.path, req.params, **changes))
+
+    def _list(self, query: queries.ListQuery) -> OrderPage:
+        listing, (number, size) = query
+        if listing.reference is not None or listing.tracking_number is not None:
+            found = self._tracking.find(listing)
+            orders = [found] if found and number in {None, 1} else []
+            return OrderPage(orders, number, size, int(found is not None), None)
+        offset = ((number or 1) - 1) * size
+        orders = self._tracking.list(listing, limit=size + 1, offset=offset)
+        following = queries.make_cursor(orders[size - 1].id) if len(orders) > size else None
+        return OrderPage(orders[:size], number, size, self._count(listing, number), following)
+
+    def _count(self, listing: Listing, number: int | None) -> int | None:
+        if number is None or not listing.is_plain:
+            return None
+        return self._tracking.count(listing, limit=_COUNTED)
 
 
 class OrderItem:
-    """`/api/orders/{order_id}`."""
+    """`/api/orders/{order}`."""
+
+    scopes: ClassVar[Scopes] = {"GET": Scope.ORDERS_READ}
 
     def __init__(self, tracking: Tracking) -> None:
         self._tracking = tracking
 
-    def on_get(self, _req: falcon.Request, resp: falcon.Response, order_id: str) -> None:
+    def on_get(self, req: falcon.Request, resp: falcon.Response, order: str) -> None:
         """Return one order."""
-        resp.media = self._tracking.get(schemas.read_order_id(order_id))
+        found = self._tracking.get(
+            queries.read_order(order), tenant_id=req.context.principal.tenant_id
+        )
+        etag = queries.etag_of(found.version)
+        resp.set_header("ETag", etag)
+        resp.set_header("Cache-Control", "private, no-cache")
+        if queries.matches(req, etag):
+            resp.status = falcon.HTTP_NOT_MODIFIED
+        else:
+            resp.media = found
 
 
 class OrderHistory:
-    """`/api/orders/{order_id}/events`."""
+    """`/api/orders/{order}/events`."""
+
+    scopes: ClassVar[Scopes] = {"GET": Scope.ORDERS_READ}
 
     def __init__(self, tracking: Tracking) -> None:
         self._tracking = tracking
 
-    def on_get(self, _req: falcon.Request, resp: falcon.Response, order_id: str) -> None:
+    def on_get(self, req: falcon.Request, resp: falcon.Response, order: str) -> None:
         """Return the events of one order, oldest first."""
-        found = schemas.read_order_id(order_id)
-        resp.media = schemas.History(found, self._tracking.history(found))
+        wanted = queries.read_order(order)
+        tenant_id = req.context.principal.tenant_id
+        if isinstance(wanted, int):
+            wanted = self._tracking.get(wanted, tenant_id=tenant_id).id
+        resp.media = schemas.History(wanted, self._tracking.history(wanted, tenant_id=tenant_id))
+
+
+class OrderCancellation:
+    """`/api/orders/{order}/cancel`."""
+
+    scopes: ClassVar[Scopes] = {"POST": Scope.ORDERS_WRITE}
+
+    def __init__(self, tracking: Tracking) -> None:
+        self._tracking = tracking
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response, order: str) -> None:
+        """Cancel an order that is not on its way yet."""
+        target = _target_of(req, order)
+        body = read_body(req) if req.content_type else read_body(req, media_types=("",))
+        reason = schemas.read_cancellation(body)
+
+        def cancel(changes: Changes) -> Answer:
+            return answers.answer_with_order(changes.cancel(target, reason=reason))
+
+        answers.execute(self._tracking, req, resp, cancel, body=body)
+
+
+class OrderReports:
+    """`/api/orders/{order}/reports`."""
+
+    scopes: ClassVar[Scopes] = {"POST": Scope.REPORTS_WRITE}
+
+    def __init__(self, tracking: Tracking) -> None:
+        self._tracking = tracking
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response, order: str) -> None:
+        """Record what a scanner or a courier says happened to the parcel."""
+        target = _target_of(req, order)
+        body = read_body(req)
+        report = schemas.read_report(body)
+
+        def record(changes: Changes) -> Answer:
+            return answers.answer_with_order(changes.report(target, report))
+
+        answers.execute(self._tracking, req, resp, record, body=body)
+
+
+class OrderCorrections:
+    """`/api/orders/{order}/corrections`."""
+
+    scopes: ClassVar[Scopes] = {"POST": Scope.OPERATOR}
+
+    def __init__(self, tracking: Tracking) -> None:
+        self._tracking = tracking
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response, order: str) -> None:
+        """Record that an earlier event was wrong."""
+        target = _target_of(req, order)
+        body = read_body(req)
+        sequence, message, source = schemas.read_correction(body)
+
+        def correct(changes: Changes) -> Answer:
+            return answers.answer_with_order(
+                changes.correct(target, sequence=sequence, message=message, source=source)
+            )
+
+        answers.execute(self._tracking, req, resp, correct, body=body)
+
+
+def _place(changes: Changes, *, new: NewOrder) -> Answer:
+    [placed] = changes.place([new])
+    if isinstance(placed, UUID):
+        raise ReferenceTakenError(reference=new.reference or "", order_id=placed)
+    return answers.answer_with(placed, status=201, headers=_headers_of(placed))
+
+
+def _headers_of(order: Order) -> dict[str, str]:
+    return {"Location": f"/api/orders/{order.id}", "ETag": queries.etag_of(order.version)}
+
+
+def _target_of(req: falcon.Request, order: str) -> Target:
+    return Target(
+        order=queries.read_order(order),
+        tenant_id=req.context.principal.tenant_id,
+        version=queries.read_version(req),
+        correlation_id=req.context.correlation_id,
+    )

@@ -8,11 +8,15 @@ import falcon
 import structlog
 
 from slimtrack.domain.errors import (
+    EventNotFoundError,
     OrderNotFoundError,
     ReferenceTakenError,
     SlimTrackError,
+    StaleVersionError,
+    TransitionNotAllowedError,
     UnavailableError,
 )
+from slimtrack.domain.idempotency import KeyInUseError, KeyReusedError
 
 MEDIA_TYPE: Final = "application/problem+json"
 
@@ -76,9 +80,15 @@ def not_acceptable() -> Problem:
     )
 
 
-def invalid_order(faults: Sequence[Fault]) -> Problem:
-    """Say which fields of a new order are wrong."""
-    return _invalid(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-order", "Invalid order", faults)
+def invalid_body(kind: str, title: str, faults: Sequence[Fault]) -> Problem:
+    """Say which fields of a body are wrong."""
+    return _invalid(HTTPStatus.UNPROCESSABLE_ENTITY, kind, title, faults)
+
+
+def repeated_key(index: int) -> Problem:
+    """Say that another row of the same request has this row's key."""
+    faults = [Fault("idempotency_key", f"must come once, and row {index + 1} has it too")]
+    return invalid_body("invalid-order", "Invalid order", faults)
 
 
 def invalid_query(faults: Sequence[Fault]) -> Problem:
@@ -86,9 +96,57 @@ def invalid_query(faults: Sequence[Fault]) -> Problem:
     return _invalid(HTTPStatus.BAD_REQUEST, "invalid-query", "Invalid query", faults)
 
 
+def invalid_header(name: str, message: str) -> Problem:
+    """Say what is wrong with a header."""
+    faults = [Fault(name, message)]
+    return _invalid(HTTPStatus.BAD_REQUEST, "invalid-header", "Invalid header", faults)
+
+
+def unauthenticated(detail: str) -> Problem:
+    """Say that a valid key is needed."""
+    return Problem(
+        HTTPStatus.UNAUTHORIZED,
+        "unauthenticated",
+        "Unauthenticated",
+        detail,
+        headers={"WWW-Authenticate": 'Bearer realm="SlimTrack"'},
+    )
+
+
+def forbidden(scope: str) -> Problem:
+    """Say which scope the key lacks."""
+    return Problem(
+        HTTPStatus.FORBIDDEN,
+        "forbidden",
+        "Forbidden",
+        f"The API key lacks the scope {scope}.",
+        headers={"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{scope}"'},
+        scope=scope,
+    )
+
+
 def order_not_found(detail: str) -> Problem:
     """Say that there is no such order."""
     return Problem(HTTPStatus.NOT_FOUND, "order-not-found", "Order not found", detail)
+
+
+def problem_of(error: SlimTrackError) -> Problem | None:
+    """Return how an error of the domain is answered; None if it is not the caller's to know."""
+    answer = _ANSWERS.get(type(error))
+    return answer(error) if answer else None
+
+
+def document_of(error: falcon.HTTPError) -> dict[str, Any]:
+    """Return the problem document of an error."""
+    status = HTTPStatus(error.status_code)
+    if isinstance(error, Problem):
+        named = {"type": f"urn:slimtrack:problem:{error.kind}", "title": error.title}
+        members = error.members
+    else:  # Falcon's own: unknown paths and methods
+        named = {"type": "about:blank", "title": status.phrase}
+        members = {}
+    detail = error.description or status.description
+    return {**named, "status": status.value, "detail": detail, **members}
 
 
 def install(app: falcon.App[Any, Any]) -> None:
@@ -120,6 +178,57 @@ def _reference_taken(error: ReferenceTakenError) -> Problem:
     )
 
 
+def _transition_not_allowed(error: TransitionNotAllowedError) -> Problem:
+    return Problem(
+        HTTPStatus.CONFLICT,
+        "transition-not-allowed",
+        "Transition not allowed",
+        str(error),
+        current=error.status,
+        allowed=error.allowed,
+    )
+
+
+def _stale_version(error: StaleVersionError) -> Problem:
+    return Problem(
+        HTTPStatus.PRECONDITION_FAILED,
+        "stale-version",
+        "Stale version",
+        f"{error} Nothing was changed.",
+        version=error.version,
+    )
+
+
+def _event_not_found(error: EventNotFoundError) -> Problem:
+    faults = [Fault("sequence", "is not that of an event of this order")]
+    return Problem(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "invalid-correction",
+        "Invalid correction",
+        str(error),
+        errors=[fault._asdict() for fault in faults],
+    )
+
+
+def _key_reused(error: KeyReusedError) -> Problem:
+    return Problem(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "idempotency-key-reused",
+        "Idempotency key reused",
+        str(error),
+    )
+
+
+def _key_in_use(error: KeyInUseError) -> Problem:
+    return Problem(
+        HTTPStatus.CONFLICT,
+        "idempotency-key-in-use",
+        "Idempotency key in use",
+        f"{error} Try again in a moment.",
+        headers={"Retry-After": "1"},
+    )
+
+
 def _unavailable(error: UnavailableError) -> Problem:
     return Problem(
         HTTPStatus.SERVICE_UNAVAILABLE,
@@ -132,8 +241,13 @@ def _unavailable(error: UnavailableError) -> Problem:
 
 #: How an error of the domain is answered.
 _ANSWERS: Final[Mapping[type[SlimTrackError], Callable[[Any], Problem]]] = {
+    EventNotFoundError: _event_not_found,
+    KeyInUseError: _key_in_use,
+    KeyReusedError: _key_reused,
     OrderNotFoundError: lambda error: order_not_found(str(error)),
     ReferenceTakenError: _reference_taken,
+    StaleVersionError: _stale_version,
+    TransitionNotAllowedError: _transition_not_allowed,
     UnavailableError: _unavailable,
 }
 
@@ -162,13 +276,5 @@ def _answer_unexpected(
 
 
 def _serialize(_req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError) -> None:
-    status = HTTPStatus(error.status_code)
     resp.content_type = MEDIA_TYPE
-    if isinstance(error, Problem):
-        named = {"type": f"urn:slimtrack:problem:{error.kind}", "title": error.title}
-        members = error.members
-    else:  # Falcon's own: unknown paths and methods
-        named = {"type": "about:blank", "title": status.phrase}
-        members = {}
-    detail = error.description or status.description
-    resp.media = {**named, "status": status.value, "detail": detail, **members}
+    resp.media = document_of(error)

@@ -1,49 +1,150 @@
-"""What requests may say and how answers look; the rules of an order's fields are the domain's."""
+"""What the bodies of requests may say; the rules of an order's fields are the domain's."""
 
 import codecs
 import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final, TypeVar
 from uuid import UUID
 
 import msgspec
+from msgspec import Meta
 
+from slimtrack.domain.access import Principal
 from slimtrack.domain.errors import FieldError
 from slimtrack.domain.event import OrderEvent
-from slimtrack.domain.order import NewOrder, new_order_id
-from slimtrack.domain.rules import clean_description, clean_metadata, clean_reference
+from slimtrack.domain.order import (
+    MAX_DESCRIPTION,
+    MAX_LOCATION,
+    MAX_MESSAGE,
+    MAX_REFERENCE,
+    MAX_SOURCE,
+    Flow,
+    NewOrder,
+    Status,
+    new_order_id,
+)
+from slimtrack.domain.report import REPORTABLE, Report
+from slimtrack.domain.rules import (
+    clean_description,
+    clean_line,
+    clean_message,
+    clean_metadata,
+    clean_moment,
+    clean_reference,
+)
 from slimtrack.http import problems
 from slimtrack.http.problems import Fault
 
-MAX_PAGE: Final = 1_000_000_000  # times MAX_PAGE_SIZE is still an OFFSET that PostgreSQL takes
-MAX_PAGE_SIZE: Final = 100
+T = TypeVar("T", bound=msgspec.Struct)
 
 
 class PlaceOrder(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of ``POST /api/orders``."""
+    """A new order."""
 
-    description: str
-    reference: str | None = None
-    metadata: dict[str, Any] | None = None
+    description: Annotated[
+        str,
+        Meta(
+            description=f"What is to be delivered: 1 to {MAX_DESCRIPTION} characters.",
+            examples=["Espresso machine"],
+        ),
+    ]
+    reference: Annotated[
+        str | None,
+        Meta(
+            description="Your own order number, used once; "
+            f"1 to {MAX_REFERENCE} characters in one line.",
+            examples=["PO-1"],
+        ),
+    ] = None
+    metadata: Annotated[
+        dict[str, Any] | None,
+        Meta(description="Whatever you want to find again.", examples=[{"gift": True}]),
+    ] = None
+    flow: Annotated[
+        Flow | None,
+        Meta(description="What moves the order; as your tenant is set up, unless you say so."),
+    ] = None
 
 
-class Page(NamedTuple):
-    """Which part of a list is asked for."""
+class BulkOrder(PlaceOrder, forbid_unknown_fields=True):
+    """One of many new orders."""
 
-    page: int
-    page_size: int
+    idempotency_key: Annotated[
+        str | None,
+        Meta(description="Your name for this one order's placing: repeated, it has no effect."),
+    ] = None
+
+
+class CancelOrder(msgspec.Struct, forbid_unknown_fields=True):
+    """Why an order is cancelled."""
+
+    reason: Annotated[
+        str | None,
+        Meta(
+            description=f"For people: 1 to {MAX_MESSAGE} characters.",
+            examples=["Customer changed their mind"],
+        ),
+    ] = None
+
+
+class MakeReport(msgspec.Struct, forbid_unknown_fields=True):
+    """What a scanner or a courier says."""
+
+    status: Annotated[
+        Status,
+        Meta(description="What the parcel reached; not received or cancelled."),
+    ]
+    message: Annotated[
+        str | None,
+        Meta(description=f"For people: 1 to {MAX_MESSAGE} characters.", examples=["Left the hub"]),
+    ] = None
+    location: Annotated[
+        str | None,
+        Meta(description=f"Where: 1 to {MAX_LOCATION} characters.", examples=["Kraków hub"]),
+    ] = None
+    source: Annotated[
+        str | None,
+        Meta(description=f"Who says so: 1 to {MAX_SOURCE} characters.", examples=["scanner 12"]),
+    ] = None
+    occurred_at: Annotated[
+        datetime | None,
+        Meta(description="When it happened, with a time zone; now, if you do not say."),
+    ] = None
+
+
+class CorrectEvent(msgspec.Struct, forbid_unknown_fields=True):
+    """What was wrong with an event."""
+
+    sequence: Annotated[
+        int, Meta(description="The event that was wrong.", ge=1, le=2**31 - 1, examples=[1])
+    ]
+    message: Annotated[
+        str,
+        Meta(
+            description=f"What is right: 1 to {MAX_MESSAGE} characters.",
+            examples=["Scanned in the wrong hub"],
+        ),
+    ]
+    source: Annotated[
+        str | None, Meta(description=f"Who says so: 1 to {MAX_SOURCE} characters.")
+    ] = None
 
 
 class History(msgspec.Struct):
-    """The body of an answer with the events of one order, oldest first."""
+    """The events of one order, oldest first."""
 
     order_id: UUID
     events: Sequence[OrderEvent]
 
 
-_decode: Final = msgspec.json.Decoder(PlaceOrder).decode
+_PLACE: Final = msgspec.json.Decoder(PlaceOrder)
+_BULK: Final = msgspec.json.Decoder(BulkOrder)
+_CANCEL: Final = msgspec.json.Decoder(CancelOrder)
+_REPORT: Final = msgspec.json.Decoder(MakeReport)
+_CORRECT: Final = msgspec.json.Decoder(CorrectEvent)
 
 _CLEANERS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "description": clean_description,
@@ -52,18 +153,97 @@ _CLEANERS: Final[Mapping[str, Callable[[Any], Any]]] = {
 }
 
 
-def read_new_order(body: bytes, *, correlation_id: str) -> NewOrder:
+def read_new_order(
+    body: bytes, *, correlation_id: str | None = None, principal: Principal
+) -> NewOrder:
     """Return the order that a body describes, with a fresh id.
 
     Raises:
         Problem: the body is not JSON, or not that of an order.
     """
-    try:
-        given = _decode(body)
-    except msgspec.ValidationError as error:
-        raise problems.invalid_order([_fault_of(error)]) from error
-    except (ValueError, RecursionError) as error:
-        raise problems.malformed_body(_explain(body, error)) from error
+    given = _decode(_PLACE, body, subject="order")
+    return _order_of(given, body, correlation_id=correlation_id, principal=principal)
+
+
+def read_bulk_order(
+    row: bytes, *, correlation_id: str | None, principal: Principal
+) -> tuple[NewOrder, str | None]:
+    """Return one order of many, and its idempotency key.
+
+    Raises:
+        Problem: the row is not JSON, or not that of an order.
+    """
+    given = _decode(_BULK, row, subject="order")
+    order = _order_of(given, row, correlation_id=correlation_id, principal=principal)
+    if given.idempotency_key is not None and not _KEY.fullmatch(given.idempotency_key):
+        raise _invalid("order", [Fault("idempotency_key", KEY_RULE)])
+    return order, given.idempotency_key
+
+
+#: What an idempotency key may be, here and in its header.
+_KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
+KEY_RULE: Final = "must be 1 to 255 visible ASCII characters"
+
+
+def is_idempotency_key(text: str) -> bool:
+    """Tell whether a text may be an idempotency key."""
+    return bool(_KEY.fullmatch(text))
+
+
+def read_cancellation(body: bytes) -> str | None:
+    """Return the reason for a cancellation; none where the body is empty.
+
+    Raises:
+        Problem: the body is not JSON, or not that of a cancellation.
+    """
+    if not body:
+        return None
+    given = _decode(_CANCEL, body, subject="cancellation")
+    cleaned = _clean("cancellation", body, reason=lambda: clean_message("reason", given.reason))
+    reason: str | None = cleaned["reason"]
+    return reason
+
+
+def read_report(body: bytes) -> Report:
+    """Return what a body says happened.
+
+    Raises:
+        Problem: the body is not JSON, or not that of a report.
+    """
+    given = _decode(_REPORT, body, subject="report")
+    now = datetime.now(UTC)
+    return Report(
+        **_clean(
+            "report",
+            body,
+            status=lambda: _reportable(given.status),
+            message=lambda: clean_message("message", given.message),
+            location=lambda: clean_line("location", given.location, most=MAX_LOCATION),
+            source=lambda: clean_line("source", given.source, most=MAX_SOURCE),
+            occurred_at=lambda: clean_moment("occurred_at", given.occurred_at, now=now),
+        )
+    )
+
+
+def read_correction(body: bytes) -> tuple[int, str, str | None]:
+    """Return the sequence of the event that was wrong, what is right, and who says so.
+
+    Raises:
+        Problem: the body is not JSON, or not that of a correction.
+    """
+    given = _decode(_CORRECT, body, subject="correction")
+    cleaned = _clean(
+        "correction",
+        body,
+        message=lambda: clean_message("message", given.message),
+        source=lambda: clean_line("source", given.source, most=MAX_SOURCE),
+    )
+    return given.sequence, cleaned["message"], cleaned["source"]
+
+
+def _order_of(
+    given: PlaceOrder, body: bytes, *, correlation_id: str | None, principal: Principal
+) -> NewOrder:
     cleaned: dict[str, Any] = {}
     faults = []
     for field, clean in _CLEANERS.items():
@@ -72,70 +252,50 @@ def read_new_order(body: bytes, *, correlation_id: str) -> NewOrder:
         except FieldError as error:
             faults.append(Fault(error.field, error.reason))
     # A name is followed by a colon: no more colons than names were read, so none came twice.
-    names = 1 + (given.reference is not None) + (given.metadata is not None)
+    names = sum(getattr(given, field) is not None for field in given.__struct_fields__)
     if body.count(b":") > names + len(given.metadata or ()):
         faults += _find_repeated_names(body)
     if faults:
-        raise problems.invalid_order(faults)
-    return NewOrder(id=new_order_id(), correlation_id=correlation_id, **cleaned)
-
-
-def read_page(parameters: Mapping[str, str | list[str]]) -> Page:
-    """Return the page that query parameters ask for.
-
-    Raises:
-        Problem: a parameter is unknown, repeated or not a number in range.
-    """
-    faults = [
-        Fault(name[:100], "is not a parameter here; page and page_size are")
-        for name in parameters
-        if name not in Page._fields
-    ]
-    page = _whole_number(parameters, "page", default=1, most=MAX_PAGE, faults=faults)
-    page_size = _whole_number(
-        parameters, "page_size", default=10, most=MAX_PAGE_SIZE, faults=faults
+        raise _invalid("order", faults)
+    return NewOrder(
+        id=new_order_id(),
+        tenant_id=principal.tenant_id,
+        flow=given.flow or principal.flow,
+        correlation_id=correlation_id,
+        **cleaned,
     )
-    if faults:
-        raise problems.invalid_query(faults)
-    return Page(page, page_size)
 
 
-def read_order_id(text: str) -> UUID:
-    """Return the id that is part of a path.
+def _reportable(status: Status) -> Status:
+    if status not in REPORTABLE:
+        raise FieldError("status", f"must be one of {', '.join(sorted(REPORTABLE))}")
+    return status
 
-    Raises:
-        Problem: it is not an id in the one form that we write.
-    """
+
+def _decode(decoder: msgspec.json.Decoder[T], body: bytes, *, subject: str) -> T:
     try:
-        order_id = UUID(text)
-    except ValueError:
-        order_id = None
-    # UUID() also takes braces, prefixes, misplaced hyphens and the digits of other scripts.
-    if order_id is None or str(order_id) != text.lower():
-        raise problems.order_not_found(
-            "An order's id has 32 hexadecimal digits in groups of 8, 4, 4, 4 and 12,"
-            " as in 01938a5e-7c1d-7b8e-9a57-3f6d2c40b1e8."
-        )
-    return order_id
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise _invalid(subject, [_fault_of(error, subject)]) from error
+    except (ValueError, RecursionError) as error:
+        raise problems.malformed_body(_explain(body, error)) from error
 
 
-def _whole_number(
-    parameters: Mapping[str, str | list[str]],
-    name: str,
-    *,
-    default: int,
-    most: int,
-    faults: list[Fault],
-) -> int:
-    text = parameters.get(name, str(default))
-    if isinstance(text, list):
-        faults.append(Fault(name, "must come once"))
-        return default
-    # int() also takes signs, spaces, underscores and the digits of other scripts.
-    if not (text.isascii() and text.isdecimal() and len(text) <= 10 and 1 <= int(text) <= most):
-        faults.append(Fault(name, f"must be a whole number from 1 to {most}"))
-        return default
-    return int(text)
+def _clean(subject: str, body: bytes, **fields: Callable[[], Any]) -> dict[str, Any]:
+    cleaned: dict[str, Any] = {}
+    faults = _find_repeated_names(body)
+    for field, clean in fields.items():
+        try:
+            cleaned[field] = clean()
+        except FieldError as error:
+            faults.append(Fault(error.field, error.reason))
+    if faults:
+        raise _invalid(subject, faults)
+    return cleaned
+
+
+def _invalid(subject: str, faults: Sequence[Fault]) -> problems.Problem:
+    return problems.invalid_body(f"invalid-{subject}", f"Invalid {subject}", faults)
 
 
 _UNKNOWN: Final = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
@@ -143,10 +303,11 @@ _MISSING: Final = re.compile(r"Object missing required field `(.*)`")
 _PATH: Final = re.compile(r" - at `\$\.?(\w*).*`$")
 
 
-def _fault_of(error: msgspec.ValidationError) -> Fault:
+def _fault_of(error: msgspec.ValidationError, subject: str) -> Fault:
     text = str(error)
     if unknown := _UNKNOWN.match(text):
-        return Fault(unknown[1][:100], "is not a field that a new order may have")
+        what = "new order" if subject == "order" else subject
+        return Fault(unknown[1][:100], f"is not a field that a {what} may have")
     if missing := _MISSING.match(text):
         return Fault(missing[1], "is required")
     path = _PATH.search(text)

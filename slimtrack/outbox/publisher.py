@@ -1,7 +1,6 @@
 """The publisher: claim due rows, publish them, wait for the confirms, mark them."""
 
 import threading
-import time
 from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -13,9 +12,9 @@ from psycopg_pool import ConnectionPool
 from slimtrack import faults
 from slimtrack.broker.publishing import ConfirmedPublisher, Outcome
 from slimtrack.domain.order import Status
+from slimtrack.outbox.loop import LONGEST_SLEEP, publish_until
 from slimtrack.outbox.packing import pack
 from slimtrack.sql import outbox
-from slimtrack.sql.errors import is_infrastructure
 
 _log: Final = structlog.get_logger()
 
@@ -27,13 +26,6 @@ PUBLISHER_SESSION: Final = {
     "lock_timeout": "8s",
     "statement_timeout": "12s",
 }
-
-#: Seconds of sleep, at most, when no wake-up comes and no row is due earlier.
-_LONGEST_SLEEP: Final = 5.0
-#: Seconds of rest after a claim that found nothing, however many wake-ups come.
-_SHORTEST_SLEEP: Final = 0.005
-#: Seconds before the next try when a server failed.
-_RETRY: Final = 0.5
 
 
 class Publisher:
@@ -72,20 +64,13 @@ class Publisher:
 
     def run(self, stopping: threading.Event) -> None:
         """Publish until ``stopping`` is set and a wake-up comes."""
-        while not stopping.is_set():
-            # Cleared before the claim: a wake-up that comes after it is not lost.
-            self._wanted.clear()
-            try:
-                if not self._broker.is_ready:
-                    self._wanted.wait(_LONGEST_SLEEP)
-                elif not self.publish_due():
-                    time.sleep(_SHORTEST_SLEEP)
-                    self._wanted.wait(self._seconds_until_due())
-            except psycopg.Error as error:
-                if not is_infrastructure(error):
-                    raise
-                _log.warning("outbox.unreachable", error=str(error))
-                stopping.wait(_RETRY)
+        publish_until(
+            stopping,
+            wanted=self._wanted,
+            broker=self._broker,
+            publish_due=self.publish_due,
+            seconds_until_due=self._seconds_until_due,
+        )
 
     def publish_due(self) -> int:
         """Publish one claim's worth of rows; return how many the broker has confirmed.
@@ -122,6 +107,6 @@ class Publisher:
 
     def _seconds_until_due(self) -> float:
         if self._next_due_at is None:
-            return _LONGEST_SLEEP
+            return LONGEST_SLEEP
         seconds = (self._next_due_at - datetime.now(UTC)).total_seconds()
-        return min(max(seconds, 0.0), _LONGEST_SLEEP)
+        return min(max(seconds, 0.0), LONGEST_SLEEP)

@@ -1,14 +1,13 @@
 """Runs the publisher: its thread, its wake-ups and its timed jobs."""
 
 import threading
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Protocol
 
 import structlog
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from slimtrack.domain.errors import SlimTrackError
-from slimtrack.outbox.publisher import Publisher
 from slimtrack.process import notify_ready
 
 _log: Final = structlog.get_logger()
@@ -23,8 +22,18 @@ class ThreadEndedError(SlimTrackError):
     """A thread that should run as long as the process has ended."""
 
 
+class PublishingThread(Protocol):
+    """What publishes in a thread of its own."""
+
+    def run(self, stopping: threading.Event) -> None:
+        """Publish until ``stopping`` is set and a wake-up comes."""
+
+    def wake_up(self) -> None:
+        """Look for something to publish soon."""
+
+
 def run(
-    publisher: Publisher,
+    publishers: Mapping[str, PublishingThread],
     *,
     jobs: Sequence[tuple[Callable[[], object], float]],
     listen: Callable[[Callable[[], None], threading.Event], None],
@@ -35,7 +44,7 @@ def run(
     The timed job only wakes the publishing thread, so a hang of the one blocks nothing else.
 
     Args:
-        publisher: works in a thread of its own.
+        publishers: by name, each works in a thread of its own.
         jobs: what else runs, and every how many seconds.
         listen: hears wake-ups until the event is set, in a thread of its own.
         stopping: set by whoever wants the end.
@@ -43,19 +52,25 @@ def run(
     Raises:
         ThreadEndedError: a thread ended by itself; what it raised has been printed.
     """
+
+    def wake_up() -> None:
+        for publisher in publishers.values():
+            publisher.wake_up()
+
     threads = [
-        threading.Thread(target=publisher.run, args=(stopping,), name="publisher", daemon=True),
-        threading.Thread(
-            target=listen, args=(publisher.wake_up, stopping), name="listener", daemon=True
-        ),
+        threading.Thread(target=publisher.run, args=(stopping,), name=name, daemon=True)
+        for name, publisher in publishers.items()
     ]
+    threads.append(
+        threading.Thread(target=listen, args=(wake_up, stopping), name="listener", daemon=True)
+    )
     for thread in threads:
         thread.start()
     # A busy machine runs jobs late: late is better than never, and once is enough.
     scheduler = BackgroundScheduler(
         job_defaults={"coalesce": True, "misfire_grace_time": None, "max_instances": 1}
     )
-    scheduler.add_job(publisher.wake_up, "interval", seconds=_INTERVAL)
+    scheduler.add_job(wake_up, "interval", seconds=_INTERVAL)
     for job, seconds in jobs:
         scheduler.add_job(job, "interval", seconds=seconds)
     scheduler.start()
@@ -68,7 +83,7 @@ def run(
                     raise ThreadEndedError(f"The {thread.name} thread has ended.")
     finally:
         stopping.set()
-        publisher.wake_up()
+        wake_up()
         scheduler.shutdown(wait=False)
         for thread in threads:
             thread.join(_STOP_TIMEOUT)

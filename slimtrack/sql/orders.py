@@ -2,18 +2,26 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import msgspec
 import psycopg
+from psycopg import sql
 from psycopg.rows import args_row, scalar_row
 
-from slimtrack.domain.event import MESSAGES, OrderEvent
-from slimtrack.domain.order import NewOrder, Order, Status, sources_of
+from slimtrack.domain.event import MESSAGES, EventKind, OrderEvent
+from slimtrack.domain.listing import Listing
+from slimtrack.domain.order import Flow, NewOrder, Order, Status, sources_of, time_of
+from slimtrack.domain.outcome import Outcome
+from slimtrack.domain.schedule import Due
+from slimtrack.domain.tracking_code import format_code
 from slimtrack.sql import statements
 
 Connection = psycopg.Connection[Any]
+
+#: Statuses whose events say which delivery attempt they are about.
+_ATTEMPTED: Final = [Status.OUT_FOR_DELIVERY, Status.DELIVERED, Status.DELIVERY_FAILED]
 
 
 class Advanced(NamedTuple):
@@ -23,95 +31,255 @@ class Advanced(NamedTuple):
     moved: int
 
 
-def _order(  # noqa: PLR0917 - a row's columns come in the order of the query
+class Entry(NamedTuple):
+    """An event that is to be written; with ``to_status`` the order moves there.
+
+    ``status`` is only given where the event's differs from the order's; ``cause`` completes the
+    event's idempotency key.
+    """
+
+    kind: EventKind
+    cause: str
+    message: str
+    to_status: Status | None = None
+    status: Status | None = None
+    location: str | None = None
+    source: str | None = None
+    corrects: int | None = None
+    occurred_at: datetime | None = None
+    correlation_id: str | None = None
+
+
+class TestedRow(NamedTuple):
+    """An outbox row of a test order, and what is to happen to it."""
+
+    id: int
+    order_id: UUID
+    outcome: Outcome
+    attempts: int
+    delivery_attempts: int
+
+
+def _query(name: str) -> str:
+    return statements.load("orders.sql")[name]
+
+
+def order_of(  # noqa: PLR0917 - a row's columns come in the order of the query
     order_id: UUID,
+    tracking_number: int,
     reference: str | None,
     description: str,
     metadata: dict[str, Any],
+    flow: str,
     status: str,
+    delivery_attempts: int,
     version: int,
     created_at: datetime,
     updated_at: datetime,
 ) -> Order:
+    """Make an order of the columns that every query of orders returns."""
     return Order(
         order_id,
+        format_code(tracking_number),
         reference,
         description,
         metadata,
+        Flow(flow),
         Status(status),
+        delivery_attempts,
         version,
         created_at,
         updated_at,
     )
 
 
-def _event(sequence: int, status: str, message: str, occurred_at: datetime) -> OrderEvent:
-    return OrderEvent(sequence, Status(status), message, occurred_at)
+def event_of(  # noqa: PLR0917 - as above
+    sequence: int,
+    kind: str,
+    status: str,
+    message: str,
+    location: str | None,
+    source: str | None,
+    attempt: int | None,
+    corrects: int | None,
+    occurred_at: datetime,
+    recorded_at: datetime,
+) -> OrderEvent:
+    """Make an event of the columns that every query of events returns."""
+    return OrderEvent(
+        sequence,
+        EventKind(kind),
+        Status(status),
+        message,
+        location,
+        source,
+        attempt,
+        corrects,
+        occurred_at,
+        recorded_at,
+    )
 
 
 def place_orders(
     connection: Connection,
     orders: Sequence[NewOrder],
     *,
+    outcomes: Sequence[Outcome | None],
     next_stage: Status,
     next_delay: float,
-) -> dict[UUID, datetime]:
+    fan_out: bool,
+) -> dict[UUID, int]:
     """Store new orders, each with its first event and outbox row.
 
-    Returns the time of placing by id; an order whose id or reference is taken is left out.
+    Returns the tracking number by id; an order whose id or reference is taken is left out.
     """
     parameters = {
         "ids": [order.id for order in orders],
+        "tenant_ids": [order.tenant_id for order in orders],
         "references": [order.reference for order in orders],
         "descriptions": [order.description for order in orders],
         "metadata": [msgspec.json.encode(order.metadata).decode() for order in orders],
+        "flows": [order.flow for order in orders],
+        "outcomes": list(outcomes),
         "correlation_ids": [order.correlation_id for order in orders],
+        "created_ats": [time_of(order.id) for order in orders],
         "status": Status.RECEIVED,
         "message": MESSAGES[Status.RECEIVED],
         "next_stage": next_stage,
         "next_delay": next_delay,
+        "fan_out": fan_out,
     }
-    rows = connection.execute(
-        statements.load("orders.sql")["place_orders"], parameters, prepare=True, binary=True
-    )
+    rows = connection.execute(_query("place_orders"), parameters, prepare=True, binary=True)
     return dict(rows.fetchall())
 
 
 def find_orders(
-    connection: Connection, *, ids: Sequence[UUID], references: Sequence[str]
-) -> list[Order]:
-    """Return the orders that have one of these ids or references."""
-    with connection.cursor(row_factory=args_row(_order), binary=True) as cursor:
-        query = statements.load("orders.sql")["find_orders"]
-        return cursor.execute(query, {"ids": ids, "references": references}).fetchall()
+    connection: Connection,
+    *,
+    ids: Sequence[UUID],
+    tenant_ids: Sequence[int],
+    references: Sequence[str],
+) -> list[tuple[int, Order]]:
+    """Return the orders that have one of these ids or references, each with its tenant."""
+
+    def read(*columns: Any) -> tuple[int, Order]:
+        return columns[-1], order_of(*columns[:-1])
+
+    parameters = {"ids": ids, "tenant_ids": tenant_ids, "references": references}
+    with connection.cursor(row_factory=args_row(read), binary=True) as cursor:
+        return cursor.execute(_query("find_orders"), parameters).fetchall()
 
 
-def get_order(connection: Connection, order_id: UUID) -> Order | None:
-    """Return one order, or None for an unknown id."""
-    with connection.cursor(row_factory=args_row(_order), binary=True) as cursor:
-        query = statements.load("orders.sql")["get_order"]
-        return cursor.execute(query, {"order_id": order_id}, prepare=True).fetchone()
-
-
-def list_orders(connection: Connection, *, limit: int, offset: int) -> list[Order]:
-    """Return orders, newest first."""
-    with connection.cursor(row_factory=args_row(_order), binary=True) as cursor:
-        query = statements.load("orders.sql")["list_orders"]
-        return cursor.execute(query, {"limit": limit, "offset": offset}, prepare=True).fetchall()
-
-
-def count_orders(connection: Connection) -> int:
-    """Return how many orders there are."""
+def find_order_id(connection: Connection, tracking_number: int) -> UUID | None:
+    """Return the id of the order with a tracking number, or None for an unknown one."""
     with connection.cursor(row_factory=scalar_row, binary=True) as cursor:
-        cursor.execute(statements.load("orders.sql")["count_orders"], prepare=True)
+        parameters = {"tracking_number": tracking_number}
+        found = cursor.execute(_query("find_order_id"), parameters, prepare=True).fetchone()
+        return found if isinstance(found, UUID) else None
+
+
+def get_order(
+    connection: Connection, order_id: UUID, *, tenant_id: int | None = None
+) -> Order | None:
+    """Return one order; None for an unknown id, or one of another tenant."""
+    return _get(connection, "get_order", order_id, tenant_id)
+
+
+def lock_order(
+    connection: Connection, order_id: UUID, *, tenant_id: int | None = None
+) -> Order | None:
+    """Return one order, which nobody else changes until the transaction ends."""
+    return _get(connection, "lock_order", order_id, tenant_id)
+
+
+def get_version(
+    connection: Connection, order_id: UUID, *, tenant_id: int | None = None
+) -> int | None:
+    """Return an order's version; None for an unknown id, or one of another tenant."""
+    with connection.cursor(row_factory=scalar_row, binary=True) as cursor:
+        parameters = {"order_id": order_id, "tenant_id": tenant_id}
+        return cursor.execute(_query("get_version"), parameters, prepare=True).fetchone()
+
+
+def walk_orders(
+    connection: Connection, listing: Listing, *, limit: int, offset: int = 0
+) -> list[Order]:
+    """Return orders by their statuses and times of making, in the order that is asked for."""
+    return _list(connection, "walk_orders", listing, limit=limit, offset=offset)
+
+
+def search_orders(
+    connection: Connection, listing: Listing, *, limit: int, offset: int = 0
+) -> list[Order]:
+    """Return orders by all that a listing may ask for, in the order that is asked for."""
+    return _list(connection, "search_orders", listing, limit=limit, offset=offset)
+
+
+def _get(connection: Connection, name: str, order_id: UUID, tenant_id: int | None) -> Order | None:
+    parameters = {"order_id": order_id, "tenant_id": tenant_id}
+    with connection.cursor(row_factory=args_row(order_of), binary=True) as cursor:
+        return cursor.execute(_query(name), parameters, prepare=True).fetchone()
+
+
+def _list(
+    connection: Connection, name: str, listing: Listing, *, limit: int, offset: int
+) -> list[Order]:
+    direction = sql.SQL("ASC" if listing.oldest_first else "DESC")
+    query = sql.SQL(_query(name)).format(direction=direction)
+    parameters = {
+        "tenant_id": listing.tenant_id,
+        "statuses": sorted(listing.statuses),
+        "after": listing.after,
+        "before": listing.before,
+        "metadata": msgspec.json.encode(listing.metadata).decode() if listing.metadata else None,
+        "updated_after": listing.updated_after,
+        "updated_before": listing.updated_before,
+        "limit": limit,
+        "offset": offset,
+    }
+    with connection.cursor(row_factory=args_row(order_of), binary=True) as cursor:
+        # Never a prepared statement: a plan that suits every filter suits none.
+        return cursor.execute(query, parameters, prepare=False).fetchall()
+
+
+def count_orders(connection: Connection, listing: Listing, *, limit: int) -> int:
+    """Return how many orders of a tenant have one of the statuses, counting up to a limit."""
+    parameters = {
+        "tenant_id": listing.tenant_id,
+        "statuses": sorted(listing.statuses),
+        "limit": limit,
+    }
+    with connection.cursor(row_factory=scalar_row, binary=True) as cursor:
+        cursor.execute(_query("count_orders"), parameters, prepare=False)
         return int(cursor.fetchone() or 0)
 
 
-def list_order_events(connection: Connection, order_id: UUID) -> list[OrderEvent]:
+def list_order_events(
+    connection: Connection, order_id: UUID, *, tenant_id: int | None = None
+) -> list[OrderEvent]:
     """Return the history of one order, oldest first; nothing for an unknown id."""
-    with connection.cursor(row_factory=args_row(_event), binary=True) as cursor:
-        query = statements.load("orders.sql")["list_order_events"]
-        return cursor.execute(query, {"order_id": order_id}, prepare=True).fetchall()
+    with connection.cursor(row_factory=args_row(event_of), binary=True) as cursor:
+        parameters = {"order_id": order_id, "tenant_id": tenant_id}
+        return cursor.execute(_query("list_order_events"), parameters, prepare=True).fetchall()
+
+
+def append_event(
+    connection: Connection, order_id: UUID, entry: Entry, *, following: Due, fan_out: bool
+) -> Order:
+    """Write the next event of a locked order, which moves if the entry says where to."""
+    parameters = {
+        **entry._asdict(),
+        "order_id": order_id,
+        "attempted": _ATTEMPTED,
+        "next_stage": following.stage,
+        "next_delay": following.delay,
+        "fan_out": fan_out,
+    }
+    with connection.cursor(row_factory=args_row(order_of), binary=True) as cursor:
+        order = cursor.execute(_query("append_event"), parameters, prepare=True).fetchone()
+    if order is None:
+        raise LookupError(order_id)  # it was locked, so it is there
+    return order
 
 
 def advance_orders(
@@ -119,19 +287,45 @@ def advance_orders(
     ids: Sequence[int],
     *,
     stage: Status,
-    next_stage: Status | None,
-    next_delay: float,
+    following: Due,
+    fan_out: bool,
+    to_status: Status | None = None,
+    tested: bool | None = False,
 ) -> Advanced:
-    """Bring the orders of a set of outbox rows through a stage."""
+    """Bring the orders of a set of outbox rows through a stage.
+
+    They reach the status that the stage is named after, unless a test order is to reach another
+    one. Rows of test orders are only touched with ``tested``, all others only without; None is
+    for both.
+    """
+    reached = to_status or stage
     parameters = {
         "ids": ids,
         "stage": stage,
-        "from_statuses": list(sources_of(stage)),
-        "message": MESSAGES[stage],
-        "next_stage": next_stage,
-        "next_delay": next_delay,
+        "to_status": reached,
+        "from_statuses": list(sources_of(reached)),
+        "message": MESSAGES[reached],
+        "attempted": _ATTEMPTED,
+        "next_stage": following.stage,
+        "next_delay": following.delay,
+        "fan_out": fan_out,
+        "tested": tested,
     }
     with connection.cursor(row_factory=args_row(Advanced), binary=True) as cursor:
-        query = statements.load("orders.sql")["advance_orders"]
-        row = cursor.execute(query, parameters, prepare=True).fetchone()
+        row = cursor.execute(_query("advance_orders"), parameters, prepare=True).fetchone()
     return row or Advanced(0, 0)
+
+
+def find_tested_rows(
+    connection: Connection, ids: Sequence[int], *, stage: Status
+) -> list[TestedRow]:
+    """Return those of some rows that are of test orders."""
+
+    def read(
+        row_id: int, order_id: UUID, outcome: str, attempts: int, deliveries: int
+    ) -> TestedRow:
+        return TestedRow(row_id, order_id, Outcome(outcome), attempts, deliveries)
+
+    with connection.cursor(row_factory=args_row(read), binary=True) as cursor:
+        query = _query("find_tested_rows")
+        return cursor.execute(query, {"ids": ids, "stage": stage}).fetchall()

@@ -10,14 +10,20 @@ import msgspec
 import psycopg
 from psycopg.rows import args_row, scalar_row
 
+from slimtrack.domain.event import OrderEvent
 from slimtrack.domain.order import STAGES, Status, sources_of
+from slimtrack.domain.published import PublishedEvent
 from slimtrack.domain.retry import RetryPolicy
 from slimtrack.sql import statements
+from slimtrack.sql.orders import event_of, order_of
 
 Connection = psycopg.Connection[Any]
 
 #: Seconds after which a published row no longer counts as in flight.
 LEASE_HORIZON = 600.0
+
+
+_EVENT_COLUMNS = len(OrderEvent.__struct_fields__)
 
 
 class DueRow(NamedTuple):
@@ -76,6 +82,23 @@ def claim_due_rows(connection: Connection, *, bound: int, set_size: int) -> list
     with connection.cursor(row_factory=args_row(DueRow), binary=True) as cursor:
         query = statements.load("outbox.sql")["claim_due_rows"]
         return cursor.execute(query, parameters, prepare=True).fetchall()
+
+
+def claim_events(connection: Connection, *, limit: int) -> list[PublishedEvent]:
+    """Take fan-out rows away and return their events; a rollback brings the rows back."""
+
+    def read(*columns: Any) -> PublishedEvent:
+        tenant_id, correlation_id, *others = columns
+        return PublishedEvent(
+            tenant_id=tenant_id,
+            correlation_id=correlation_id,
+            event=event_of(*others[:_EVENT_COLUMNS]),
+            order=order_of(*others[_EVENT_COLUMNS:]),
+        )
+
+    with connection.cursor(row_factory=args_row(read), binary=True) as cursor:
+        query = statements.load("outbox.sql")["claim_events"]
+        return cursor.execute(query, {"limit": limit}, prepare=True).fetchall()
 
 
 def mark_published(connection: Connection, ids: Sequence[int]) -> None:

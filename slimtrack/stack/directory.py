@@ -6,7 +6,7 @@ import pwd
 import re
 import secrets
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,11 +132,11 @@ class StateDirectory:
         draft.rename(path)
         return path
 
-    def secret(self, name: str) -> str:
+    def secret(self, name: str, *, make: Callable[[], str] = secrets.token_urlsafe) -> str:
         """Read the secret of this name; one is made when it is asked for the first time."""
         path = self.folder("secrets") / name
         if not path.exists():
-            self.write(f"secrets/{name}", secrets.token_urlsafe(24))
+            self.write(f"secrets/{name}", make())
         return path.read_text(encoding="utf-8")
 
 

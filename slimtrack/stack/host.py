@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final, Protocol
 
+from slimtrack.access import new_token
 from slimtrack.stack.directory import StateDirectory
 from slimtrack.stack.logfile import LogFile
 from slimtrack.stack.processes import choose_bind, plan_api, plan_workers, url_of
@@ -43,6 +44,7 @@ def run_stack(
     *,
     environment: Mapping[str, str],
     migrate: Callable[[Mapping[str, str]], None],
+    admit: Callable[[Mapping[str, str], str], None],
     audience: Audience,
 ) -> None:
     """Run a stack until ``Interrupted`` is raised in this thread, then stop it in order.
@@ -51,6 +53,7 @@ def run_stack(
         directory: where its state lies.
         environment: what the processes get, besides the servers' URLs.
         migrate: applies the migrations; given the processes' environment.
+        admit: makes a token an API key of the default tenant; given the same.
         audience: told of what happens.
 
     Raises:
@@ -60,7 +63,7 @@ def run_stack(
     with hold_lock(state), closing(LogFile(state.path)) as log:
         host = _Host(state, log=log, audience=audience)
         try:
-            host.start(environment, migrate=migrate)
+            host.start(environment, migrate=migrate, admit=admit)
             host.look_after()
         except Interrupted:
             host.report("Stopping …")
@@ -76,11 +79,15 @@ class _Host:
         self._log = log
         self._audience = audience
         self._supervisor = Supervisor(on_line=self._line, on_change=self._change)
-        self._doing = self._api_url = ""
+        self._doing = self._api_url = self._api_key = ""
         self._urls: Mapping[str, str] = {}
 
     def start(
-        self, environment: Mapping[str, str], *, migrate: Callable[[Mapping[str, str]], None]
+        self,
+        environment: Mapping[str, str],
+        *,
+        migrate: Callable[[Mapping[str, str]], None],
+        admit: Callable[[Mapping[str, str], str], None],
     ) -> None:
         self.report("Looking for the servers …")
         servers = prepare_servers(self._state.path, environment=environment, report=self.report)
@@ -93,6 +100,8 @@ class _Host:
             self._supervisor.start(servers.services)
         self.report("Applying the migrations …")
         migrate(inner)
+        self._api_key = self._state.secret("api-key", make=new_token)
+        admit(inner, self._api_key)
         self.report("Starting the processes …")
         self._supervisor.start(workers, [api])
         self._api_url, self._urls = url_of(bind), servers.environment
@@ -132,6 +141,7 @@ class _Host:
             pid=os.getpid(),
             doing=self._doing,
             api_url=self._api_url,
+            api_key=self._api_key,
             environment=dict(self._urls),
             processes=self._supervisor.states,
         )

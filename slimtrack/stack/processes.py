@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Final
 
+from slimtrack.domain.order import JOURNEY, Status
 from slimtrack.routing import BY_STAGE
 from slimtrack.settings import Settings
 from slimtrack.stack.directory import free_ports
@@ -14,6 +15,9 @@ from slimtrack.stack.service import Service
 
 _USUAL_BIND: Final = "127.0.0.1:8080"
 _WSGI_APP: Final = "slimtrack.wsgi:create_app()"
+#: The queues of each group of workers: returns are too rare to need one of their own.
+_GROUPS: Final = {stage: [BY_STAGE[stage].queue_name] for stage in JOURNEY}
+_GROUPS[Status.DELIVERED].append(BY_STAGE[Status.RETURNED].queue_name)
 #: Seconds that a running set has to finish; a thread that cannot store a failure sleeps 5 s.
 _SHUTDOWN_TIMEOUT: Final = 10.0
 
@@ -83,12 +87,12 @@ def plan_workers(environment: Mapping[str, str]) -> list[Service]:
     workers = [
         Service(
             name=f"worker-{stage}",
-            command=worker_command(settings, queues=[route.queue_name]),
+            command=worker_command(settings, queues=queues),
             ready=None,
             env={**environment, **worker_environment(settings)},
             stop_timeout=20 + _shutdown_timeout(settings),
         )
-        for stage, route in BY_STAGE.items()
+        for stage, queues in _GROUPS.items()
     ]
     return [publisher, *workers]
 

@@ -42,13 +42,14 @@ class ProcessState(msgspec.Struct, frozen=True, kw_only=True):
 class StackState(msgspec.Struct, frozen=True, kw_only=True):
     """A whole stack.
 
-    ``doing`` is what it does while it is not ready yet; ``environment`` holds the URLs of its
-    servers, with their passwords.
+    ``doing`` is what it does while it is not ready yet; ``api_key`` is one for development;
+    ``environment`` holds the URLs of its servers, with their passwords.
     """
 
     pid: int
     doing: str
     api_url: str
+    api_key: str
     environment: dict[str, str]
     processes: list[ProcessState]
 

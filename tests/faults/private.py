@@ -92,6 +92,7 @@ class Servers:
             **os.environ,
             **prepared.environment,
             "SLIMTRACK_STAGE_DELAYS": "0",
+            "SLIMTRACK_AUTH": "off",
             "SLIMTRACK_LOG_FORMAT": "json",
         }
 

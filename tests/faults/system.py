@@ -44,6 +44,7 @@ class System:
         self.ledger = Ledger(folder / "ledger.jsonl")
         self.api_url = f"http://127.0.0.1:{free_ports(1)[0]}"
         self.lines: list[str] = []
+        self._loads: list[Load] = []
         self._supervisor = Supervisor(on_line=self._on_line)
         self._stack = ExitStack()
 
@@ -85,6 +86,7 @@ class System:
 
     def load(self, name: str, *, count: int, rate: float = 200) -> Load:
         load = Load(self.api_url, self.ledger, name=name, count=count, rate=rate)
+        self._loads.append(load)
         return self._stack.enter_context(load)
 
     def place(self, name: str, *, count: int) -> None:
@@ -160,6 +162,7 @@ class System:
 
     def settle(self, *, timeout: float = 60.0) -> Findings:
         """Wait until nothing is left to do, then look at everything."""
+        assert all(load.is_done for load in self._loads), "orders are still being placed"
         self.wait_until(self._is_quiet, what="the system is quiet", timeout=timeout)
         with self.connect() as connection:
             return audit(connection, self.ledger.lines())

@@ -20,16 +20,16 @@ from psycopg_pool import ConnectionPool
 from slimtrack.auditing import Auditing
 from slimtrack.dead_letters import DeadLetters
 from slimtrack.domain.dead_letter import OperatorAction, Selection
-from slimtrack.domain.order import STAGES, NewOrder, Status, new_order_id
+from slimtrack.domain.order import JOURNEY, NewOrder, Status, new_order_id
 from slimtrack.domain.retry import Failure, RetryPolicy
 from slimtrack.retrying import Retrying
 from slimtrack.tracking import Tracking
 
 POLICY = RetryPolicy(max_retries=1, min_backoff=0.0, max_backoff=0.0)
 ACTION = OperatorAction(operator="machine")
-WAY = [Status.RECEIVED, *STAGES]
+WAY = [Status.RECEIVED, *JOURNEY]
 
-_stages = st.sampled_from(STAGES)
+_stages = st.sampled_from(JOURNEY)
 _choice = st.randoms(use_true_random=False)
 
 
@@ -124,7 +124,7 @@ class Machine(RuleBasedStateMachine):
     def teardown(self) -> None:
         """However it went: replayed and delivered, every order has gone its whole way once."""
         self.replay()
-        for stage in STAGES:
+        for stage in JOURNEY:
             self.world.tracking.advance(stage, self.rows)
             self.look()
         histories = self.world.connection.execute(
@@ -148,7 +148,7 @@ def test_whatever_comes_in_whatever_order_every_order_goes_its_way_once(
         tracking,
         retrying,
         DeadLetters(pool, wake_up=lambda: None),
-        Auditing(pool, deadlines=dict.fromkeys(STAGES, 60.0)),
+        Auditing(pool, deadlines=dict.fromkeys(JOURNEY, 60.0)),
     )
     run_state_machine_as_test(
         cast("type[Machine]", partial(Machine, world)),  # it is called, and nothing else

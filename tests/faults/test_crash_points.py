@@ -22,6 +22,7 @@ PASSED_BY = {
     "publisher": "publisher",
     "reconciler": "publisher",
     "drain": "publisher",
+    "fan_out": "publisher",
     "actor": "worker",
     "retry": "worker",
 }
@@ -33,7 +34,8 @@ WITH_WORK = {"work.before_call", "work.after_call", "work.after_undo"}
 @pytest.fixture
 def system(environment: dict[str, str], tmp_path: Path) -> Iterator[System]:
     # Small sets, so that a claim makes several messages.
-    with System({**environment, "SLIMTRACK_SET_SIZE": "5"}, tmp_path) as running:
+    settings = {"SLIMTRACK_SET_SIZE": "5", "SLIMTRACK_EVENTS": "on"}
+    with System({**environment, **settings}, tmp_path) as running:
         yield running
 
 

@@ -17,12 +17,12 @@ import psycopg
 import pytest
 from observing import wait_until
 
-from slimtrack.domain.order import STAGES
+from slimtrack.domain.order import JOURNEY
 from slimtrack.stack.state import StackState, running_stack
 
 ROWS = 5_000
 REQUESTS = 300
-VICTIMS = ("publisher", *(f"worker-{stage}" for stage in STAGES), "api")
+VICTIMS = ("publisher", *(f"worker-{stage}" for stage in JOURNEY), "api")
 
 
 def slimtrack(*arguments: str, directory: Path) -> subprocess.Popen[bytes]:

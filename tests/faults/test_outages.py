@@ -68,6 +68,7 @@ def test_a_broker_that_forgets_everything_costs_seconds_and_no_order(
     seconds = system.wait_until(
         lambda: system.count("order_events WHERE sequence > 1") > before, what="orders move"
     )
+    system.finish(load)
     findings = system.settle(timeout=150)
 
     print(f"{lost} rows in flight were lost; the first order moved after {seconds:.1f} s")  # noqa: T201

@@ -6,7 +6,9 @@ from typing import Any
 
 import psycopg
 
-from slimtrack.domain.order import STAGES, NewOrder, Order, Status, new_order_id
+from slimtrack.domain.order import JOURNEY, NewOrder, Order, Status, new_order_id
+from slimtrack.domain.schedule import Due
+from slimtrack.routing import Schedule
 from slimtrack.sql import orders
 from slimtrack.sql.pool import OUTBOX_PLANS, conninfo, open_pool
 from slimtrack.tracking import Tracking
@@ -32,18 +34,18 @@ def test_an_order_goes_through_all_stages_with_one_event_each(
 ) -> None:
     [order] = place(tracking)
 
-    for stage in STAGES:
+    for stage in JOURNEY:
         assert tracking.advance(stage, due(connection, stage)) == (1, 1)
 
     events = tracking.history(order.id)
     assert [(event.sequence, event.status) for event in events] == list(
-        enumerate((Status.RECEIVED, *STAGES), start=1)
+        enumerate((Status.RECEIVED, *JOURNEY), start=1)
     )
     assert connection.execute(
         "SELECT idempotency_key, correlation_id FROM order_events ORDER BY sequence"
     ).fetchall() == [
         (f"{order.id}:{number}:{status}", "c-1")
-        for number, status in enumerate((Status.RECEIVED, *STAGES))
+        for number, status in enumerate((Status.RECEIVED, *JOURNEY))
     ]
     assert connection.execute("SELECT count(*) FROM outbox").fetchone() == (0,)
 
@@ -71,7 +73,9 @@ def test_overlapping_sets_at_once_move_each_order_once(
     with open_pool(
         database_url, application_name="many", size=8, options=OUTBOX_PLANS, timeout=10
     ) as pool:
-        worker = Tracking(pool, wake_up=lambda: None, stage_delays=dict.fromkeys(STAGES, 0.0))
+        worker = Tracking(
+            pool, wake_up=lambda: None, schedule=Schedule(dict.fromkeys(JOURNEY, 0.0))
+        )
         with ThreadPoolExecutor(8) as threads:
             outcomes = list(threads.map(lambda each: worker.advance(Status.PROCESSING, each), sets))
 
@@ -148,8 +152,8 @@ def test_the_next_stage_is_due_after_its_delay(
         connection,
         due(connection, Status.PROCESSING),
         stage=Status.PROCESSING,
-        next_stage=Status.IN_TRANSIT,
-        next_delay=60.0,
+        following=Due(Status.IN_TRANSIT, 60.0),
+        fan_out=False,
     )
 
     assert connection.execute(
@@ -161,7 +165,7 @@ def test_the_plan_for_an_empty_outbox_serves_a_full_one(
     database_url: str, tracking: Tracking, connection: psycopg.Connection[Any]
 ) -> None:
     info = conninfo(database_url, application_name="worker", options=OUTBOX_PLANS)
-    connection.execute("VACUUM ANALYZE orders, order_events, outbox")
+    connection.execute("VACUUM ANALYZE orders, order_statuses, order_events, outbox")
     with psycopg.connect(info, autocommit=True) as worker:
 
         def advance(ids: list[int]) -> orders.Advanced:
@@ -169,18 +173,18 @@ def test_the_plan_for_an_empty_outbox_serves_a_full_one(
                 worker,
                 ids,
                 stage=Status.PROCESSING,
-                next_stage=Status.IN_TRANSIT,
-                next_delay=0.0,
+                following=Due(Status.IN_TRANSIT, 0.0),
+                fan_out=False,
             )
 
         def figures() -> tuple[int, int]:
-            """Buffers touched, and sequential scans, on the three tables."""
+            """Buffers touched, and sequential scans, on the tables of the transition."""
             worker.execute("SELECT pg_stat_force_next_flush()")
             row = worker.execute(
                 "SELECT sum(heap_blks_hit + heap_blks_read + idx_blks_hit + idx_blks_read)::int,"
                 " sum(seq_scan)::int FROM pg_statio_user_tables JOIN pg_stat_user_tables"
                 " USING (relid) WHERE pg_stat_user_tables.relname"
-                " IN ('orders', 'order_events', 'outbox')"
+                " IN ('orders', 'order_statuses', 'order_events', 'outbox')"
             ).fetchone()
             assert row
             return row[0], row[1]
@@ -206,15 +210,15 @@ def test_nearly_all_moves_of_an_order_are_hot_updates(
     place(tracking, 2000)
     info = conninfo(database_url, application_name="worker", options=OUTBOX_PLANS)
     with psycopg.connect(info, autocommit=True) as worker:
-        for stage, next_stage in zip(STAGES, [*STAGES[1:], None], strict=True):
+        for stage, next_stage in zip(JOURNEY, [*JOURNEY[1:], None], strict=True):
             ids = due(connection, stage)
             for start in range(0, len(ids), 100):
                 orders.advance_orders(
                     worker,
                     ids[start : start + 100],
                     stage=stage,
-                    next_stage=next_stage,
-                    next_delay=0.0,
+                    following=Due(next_stage, 0.0),
+                    fan_out=False,
                 )
         worker.execute("SELECT pg_stat_force_next_flush()")
 

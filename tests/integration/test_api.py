@@ -7,8 +7,10 @@ import falcon.testing
 import psycopg
 import pytest
 
+from slimtrack.domain.access import ANYBODY
 from slimtrack.domain.order import Status
 from slimtrack.http.app import create_app
+from slimtrack.http.auth import Open
 from slimtrack.tracking import Tracking
 
 UNKNOWN = "/api/orders/01938a5e-7c1d-7b8e-9a57-3f6d2c40b1e8"
@@ -16,7 +18,9 @@ UNKNOWN = "/api/orders/01938a5e-7c1d-7b8e-9a57-3f6d2c40b1e8"
 
 @pytest.fixture
 def client(tracking: Tracking) -> falcon.testing.TestClient:
-    return falcon.testing.TestClient(create_app(tracking=tracking, dependencies={}, required=()))
+    return falcon.testing.TestClient(
+        create_app(tracking=tracking, authentication=Open(ANYBODY), dependencies={}, required=())
+    )
 
 
 def place(client: falcon.testing.TestClient, **fields: Any) -> falcon.testing.Result:
@@ -33,10 +37,13 @@ def test_an_order_is_placed_and_found_again_where_location_says(
     assert placed.headers["Location"] == f"/api/orders/{order['id']}"
     assert order == {
         "id": order["id"],
+        "tracking_code": order["tracking_code"],
         "reference": "A-1",
         "description": "Two boxes",
         "metadata": {"floor": 2},
+        "flow": "simulated",
         "status": "received",
+        "delivery_attempts": 0,
         "version": 1,
         "created_at": order["created_at"],
         "updated_at": order["created_at"],
@@ -82,9 +89,15 @@ def test_the_history_of_an_order_is_chronological(
     first, second = history.json["events"]
     assert first == {
         "sequence": 1,
+        "kind": "transition",
         "status": "received",
         "message": "Order received",
+        "location": None,
+        "source": None,
+        "attempt": None,
+        "corrects": None,
         "occurred_at": placed.json["created_at"],
+        "recorded_at": first["recorded_at"],
     }
     assert (second["sequence"], second["status"]) == (2, "processing")
     assert first["occurred_at"] < second["occurred_at"]

@@ -13,7 +13,7 @@ from psycopg_pool import ConnectionPool
 
 from slimtrack.auditing import Auditing
 from slimtrack.domain.dead_letter import OperatorAction
-from slimtrack.domain.order import STAGES, NewOrder, new_order_id
+from slimtrack.domain.order import JOURNEY, NewOrder, new_order_id
 from slimtrack.tracking import Tracking
 
 #: What breaks each check for one order, in the words of SQL.
@@ -33,7 +33,7 @@ BREAKS = {
 
 @pytest.fixture
 def auditing(pool: ConnectionPool) -> Auditing:
-    return Auditing(pool, deadlines=dict.fromkeys(STAGES, 60.0))
+    return Auditing(pool, deadlines=dict.fromkeys(JOURNEY, 60.0))
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def order(tracking: Tracking, connection: psycopg.Connection[Any]) -> UUID:
     placed = [new_order_id() for _ in range(5)]
     tracking.place_many([NewOrder(id=each, description="A parcel") for each in placed])
     ids = [row[0] for row in connection.execute("SELECT id FROM outbox").fetchall()]
-    tracking.advance(STAGES[0], ids)
+    tracking.advance(JOURNEY[0], ids)
     return placed[2]
 
 
@@ -95,7 +95,7 @@ def test_stranded_orders_are_found_and_repaired_once(
 
     row = connection.execute("SELECT id FROM outbox WHERE order_id = %s", (order,)).fetchone()
     assert row
-    assert tracking.advance(STAGES[1], [row[0]]).moved == 1
+    assert tracking.advance(JOURNEY[1], [row[0]]).moved == 1
     assert auditing.audit().is_clean
 
 

@@ -20,9 +20,9 @@ from pika.adapters.blocking_connection import BlockingChannel
 from proxy import Proxy
 
 from slimtrack.broker.publishing import ConfirmedPublisher
-from slimtrack.domain.order import STAGES, NewOrder, Status, new_order_id
+from slimtrack.domain.order import JOURNEY, NewOrder, Status, new_order_id
 from slimtrack.outbox.publisher import PUBLISHER_SESSION, Publisher
-from slimtrack.routing import BY_QUEUE, BY_STAGE
+from slimtrack.routing import BY_QUEUE, BY_STAGE, Schedule
 from slimtrack.sql.pool import OUTBOX_PLANS, open_pool
 from slimtrack.sql.wakeup import WakeUp, listen
 from slimtrack.tracking import Tracking
@@ -102,7 +102,7 @@ def test_due_rows_travel_in_sets_of_their_stage_and_are_marked(
     open_publisher: Open, amqp_url: str, channel: BlockingChannel, connection: psycopg.Connection
 ) -> None:
     publisher = open_publisher(amqp_url)
-    due = {stage: add_rows(connection, 250, stage=stage) for stage in STAGES[:2]}
+    due = {stage: add_rows(connection, 250, stage=stage) for stage in JOURNEY[:2]}
     later = add_rows(connection, 7, due=60)
 
     assert publisher.publish_due() == 500
@@ -282,7 +282,7 @@ def placing(database_url: str, *, delay: float, waking: bool) -> Iterator[Tracki
         yield Tracking(
             pool,
             wake_up=wake_up.send if waking else lambda: None,
-            stage_delays=dict.fromkeys(STAGES, delay),
+            schedule=Schedule(dict.fromkeys(JOURNEY, delay)),
         )
 
 

@@ -15,11 +15,12 @@ from typing import Any
 import pytest
 from observing import wait_until
 
-from slimtrack.domain.order import STAGES
+from slimtrack.domain.order import JOURNEY
+from slimtrack.stack.state import running_stack
 
 PROCESSES = {
     *("postgresql", "rabbitmq", "redis", "publisher", "api"),
-    *(f"worker-{stage}" for stage in STAGES),
+    *(f"worker-{stage}" for stage in JOURNEY),
 }
 
 
@@ -63,6 +64,11 @@ class Slimtrack:
     def status(self) -> Any:
         return json.loads(self("status", "--json").stdout)
 
+    def authorization(self) -> dict[str, str]:
+        stack = running_stack(self.directory)
+        assert stack
+        return {"Authorization": f"Bearer {stack.api_key}"}
+
     def is_ready(self) -> bool:
         return bool(self.status()["ready"])
 
@@ -90,6 +96,7 @@ def test_a_stack_starts_shows_itself_heals_and_stops(slimtrack: Slimtrack) -> No
     status = slimtrack.status()
     assert {each["name"] for each in status["processes"]} == PROCESSES
     assert status["api_url"] in started.stdout
+    assert slimtrack.authorization()["Authorization"].removeprefix("Bearer ") in started.stdout
     with urllib.request.urlopen(status["api_url"] + "/health/ready") as answer:
         assert json.load(answer)["status"] == "ready"
     assert "publisher.started" in slimtrack("logs", "publisher").stdout
@@ -114,7 +121,7 @@ def test_a_killed_up_leaves_no_process_and_starts_again_on_its_data(slimtrack: S
     request = urllib.request.Request(
         slimtrack.status()["api_url"] + "/api/orders",
         data=b'{"description": "A parcel"}',
-        headers={"Content-Type": "application/json"},
+        headers={"Content-Type": "application/json", **slimtrack.authorization()},
     )
     with urllib.request.urlopen(request) as answer:
         order = json.load(answer)
@@ -127,7 +134,8 @@ def test_a_killed_up_leaves_no_process_and_starts_again_on_its_data(slimtrack: S
     url = f"{slimtrack.status()['api_url']}/api/orders/{order['id']}"
 
     def is_delivered() -> bool:
-        with urllib.request.urlopen(url) as answer:
+        request = urllib.request.Request(url, headers=slimtrack.authorization())
+        with urllib.request.urlopen(request) as answer:
             return bool(json.load(answer)["status"] == "delivered")
 
     wait_until(is_delivered)

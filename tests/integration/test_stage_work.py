@@ -17,6 +17,7 @@ from psycopg_pool import ConnectionPool
 from slimtrack.domain.order import NewOrder, Status, new_order_id
 from slimtrack.domain.retry import PermanentError
 from slimtrack.domain.work import Assignment, TimeLimitExceededError, WorkError
+from slimtrack.routing import Schedule
 from slimtrack.tracking import Tracking
 from slimtrack.working import Working
 
@@ -56,7 +57,7 @@ def employ(pool: ConnectionPool) -> Callable[..., Working]:
         return Working(
             pool,
             wake_up=lambda: None,
-            stage_delays=dict.fromkeys(Status, 0.0),
+            schedule=Schedule(dict.fromkeys(Status, 0.0)),
             works={STAGE: work},
             time_limit=time_limit,
         )
@@ -245,6 +246,7 @@ HANGING = """
 import sys, threading
 from slimtrack.domain.order import Status
 from slimtrack.domain.work import TimeLimitExceededError
+from slimtrack.routing import Schedule
 from slimtrack.sql.pool import open_pool
 from slimtrack.working import Working
 
@@ -252,7 +254,7 @@ pool = open_pool(sys.argv[1], application_name="test", size=1, options={}, timeo
 working = Working(
     pool,
     wake_up=lambda: None,
-    stage_delays={},
+    schedule=Schedule({}),
     works={Status.PROCESSING: lambda _: threading.Event().wait()},
     time_limit=0.1,
 )

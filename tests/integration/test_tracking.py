@@ -7,7 +7,9 @@ import psycopg
 import pytest
 
 from slimtrack.domain.errors import OrderNotFoundError, ReferenceTakenError, UnavailableError
+from slimtrack.domain.listing import Listing
 from slimtrack.domain.order import NewOrder, Order, Status, new_order_id
+from slimtrack.routing import Schedule
 from slimtrack.sql.pool import open_pool
 from slimtrack.tracking import Tracking
 
@@ -87,15 +89,15 @@ def test_many_orders_are_placed_in_one_transaction_and_answered_in_order(
 def test_orders_are_listed_newest_first_a_page_at_a_time(tracking: Tracking) -> None:
     ids = [tracking.place(new()).id for _ in range(5)]
 
-    page = tracking.list(page=2, page_size=2)
+    every = Listing(tenant_id=1)
 
-    assert page.total == 5
-    assert {order.id for order in page.orders} <= set(ids)
+    assert tracking.count(every, limit=10) == 5
+    assert tracking.count(every, limit=3) == 3
     shown = [
-        order.id for number in (1, 2, 3) for order in tracking.list(page=number, page_size=2).orders
+        order.id for offset in (0, 2, 4) for order in tracking.list(every, limit=2, offset=offset)
     ]
     assert shown == sorted(ids, reverse=True)
-    assert tracking.list(page=4, page_size=2).orders == []
+    assert tracking.list(every, limit=2, offset=6) == []
 
 
 def test_an_unknown_order_is_not_found(tracking: Tracking) -> None:
@@ -129,4 +131,6 @@ def test_a_database_that_does_not_answer_is_unavailable() -> None:
         ) as pool,
         pytest.raises(UnavailableError),
     ):
-        Tracking(pool, wake_up=lambda: None, stage_delays=dict.fromkeys(Status, 0.0)).place(new())
+        Tracking(pool, wake_up=lambda: None, schedule=Schedule(dict.fromkeys(Status, 0.0))).place(
+            new()
+        )

@@ -10,7 +10,10 @@ import pytest
 import structlog
 from psycopg_pool import ConnectionPool
 
+from slimtrack.domain.access import ANYBODY
 from slimtrack.http.app import create_app
+from slimtrack.http.auth import Open
+from slimtrack.routing import Schedule
 from slimtrack.tracking import Tracking
 
 JSON = {"Content-Type": "application/json"}
@@ -20,7 +23,7 @@ PROBLEM = "application/problem+json"
 
 def unreachable() -> Tracking:
     pool: ConnectionPool[Any] = ConnectionPool("", open=False)
-    return Tracking(pool, wake_up=lambda: None, stage_delays={})
+    return Tracking(pool, wake_up=lambda: None, schedule=Schedule({}))
 
 
 def client(**states: bool) -> falcon.testing.TestClient:
@@ -28,6 +31,7 @@ def client(**states: bool) -> falcon.testing.TestClient:
     return falcon.testing.TestClient(
         create_app(
             tracking=unreachable(),
+            authentication=Open(ANYBODY),
             dependencies={name: partial(bool, state) for name, state in states.items()},
             required=set(states) - {"redis"},
         )
@@ -96,6 +100,7 @@ def test_an_unexpected_error_is_logged_once_and_its_words_stay_inside(lines: lis
 
     app = create_app(
         tracking=unreachable(),
+        authentication=Open(ANYBODY),
         dependencies={"postgresql": fail},
         required=(),
     )
@@ -124,7 +129,7 @@ def test_a_request_is_logged_with_its_route_when_somebody_wants_to_know(
     (line,) = lines
     assert line["log_level"] == "debug"
     assert (line["method"], line["status"]) == ("GET", 404)
-    assert line["route"] == "/api/orders/{order_id}"
+    assert line["route"] == "/api/orders/{order}"
     assert 0 < line["duration"] < 5
 
 

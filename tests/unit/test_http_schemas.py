@@ -6,12 +6,17 @@ from uuid import UUID
 
 import pytest
 
-from slimtrack.http import schemas
+from slimtrack.domain.access import ANYBODY
+from slimtrack.http import queries, schemas
 from slimtrack.http.problems import Problem
 
 
+def read_page(parameters: dict[str, str | list[str]]) -> queries.Page:
+    return queries.read_list_query(parameters, tenant_id=1).page
+
+
 def read(body: bytes) -> Any:
-    return schemas.read_new_order(body, correlation_id="c")
+    return schemas.read_new_order(body, correlation_id="c", principal=ANYBODY)
 
 
 def order(**fields: Any) -> bytes:
@@ -183,9 +188,9 @@ def test_two_orders_never_get_the_same_id() -> None:
 
 
 def test_a_page_has_defaults() -> None:
-    assert schemas.read_page({}) == (1, 10)
-    assert schemas.read_page({"page": "3", "page_size": "100"}) == (3, 100)
-    assert schemas.read_page({"page": "1000000000"}) == (1_000_000_000, 10)
+    assert read_page({}) == (1, 10)
+    assert read_page({"page": "3", "page_size": "100"}) == (3, 100)
+    assert read_page({"page": "1000000000"}) == (1_000_000_000, 10)
 
 
 @pytest.mark.parametrize("name", ["page", "page_size"])
@@ -199,7 +204,7 @@ def test_a_page_has_defaults() -> None:
 )
 def test_a_page_number_in_an_odd_notation_or_out_of_range_is_refused(name: str, value: str) -> None:
     with pytest.raises(Problem) as refused:
-        schemas.read_page({name: value})
+        read_page({name: value})
     assert refused.value.status_code == 400
     assert refused.value.kind == "invalid-query"
     assert [fault["field"] for fault in refused.value.members["errors"]] == [name]
@@ -207,18 +212,18 @@ def test_a_page_number_in_an_odd_notation_or_out_of_range_is_refused(name: str, 
 
 def test_a_page_size_has_a_limit() -> None:
     with pytest.raises(Problem, match="400"):
-        schemas.read_page({"page_size": "101"})
+        read_page({"page_size": "101"})
 
 
 def test_a_parameter_that_is_unknown_or_comes_twice_is_refused() -> None:
     with pytest.raises(Problem) as refused:
-        schemas.read_page({"page": ["1", "1"], "status": "delivered"})
-    assert {fault["field"] for fault in refused.value.members["errors"]} == {"page", "status"}
+        read_page({"page": ["1", "1"], "state": "delivered"})
+    assert {fault["field"] for fault in refused.value.members["errors"]} == {"page", "state"}
 
 
 def test_an_id_is_read_in_either_case() -> None:
     text = "01938A5E-7c1d-7b8e-9a57-3f6d2c40b1e8"
-    assert schemas.read_order_id(text) == UUID(text)
+    assert queries.read_order(text) == UUID(text)
 
 
 @pytest.mark.parametrize(
@@ -240,6 +245,6 @@ def test_an_id_is_read_in_either_case() -> None:
 )
 def test_an_id_in_an_odd_notation_is_not_found(text: str) -> None:
     with pytest.raises(Problem) as refused:
-        schemas.read_order_id(text)
+        queries.read_order(text)
     assert refused.value.status_code == 404
     assert "8, 4, 4, 4 and 12" in str(refused.value.description)

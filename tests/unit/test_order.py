@@ -6,7 +6,7 @@ from uuid import RFC_4122
 import pytest
 
 from slimtrack.domain.event import MESSAGES
-from slimtrack.domain.order import FINAL, STAGES, TRANSITIONS, Status, new_order_id, sources_of
+from slimtrack.domain.order import FINAL, JOURNEY, TRANSITIONS, Status, new_order_id, sources_of
 
 
 def test_every_status_declares_its_moves_and_says_what_it_means() -> None:
@@ -43,9 +43,9 @@ def test_the_sources_of_a_status_are_those_that_may_move_to_it(status: Status) -
 def test_the_stages_lead_from_received_to_delivered_by_declared_moves() -> None:
     assert all(
         stage in TRANSITIONS[before]
-        for before, stage in zip((Status.RECEIVED, *STAGES), STAGES, strict=False)
+        for before, stage in zip((Status.RECEIVED, *JOURNEY), JOURNEY, strict=False)
     )
-    assert STAGES[-1] is Status.DELIVERED
+    assert JOURNEY[-1] is Status.DELIVERED
 
 
 def test_a_new_id_is_a_uuid_of_version_7_that_holds_the_time() -> None:

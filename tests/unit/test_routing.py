@@ -1,7 +1,8 @@
 """The pipeline: one stage, one queue, one actor."""
 
-from slimtrack.domain.order import FINAL, STAGES, TRANSITIONS, Status
-from slimtrack.routing import BY_QUEUE, BY_STAGE, ROUTES
+from slimtrack.domain.order import FINAL, JOURNEY, STAGES, TRANSITIONS, Status
+from slimtrack.domain.schedule import Redelivery
+from slimtrack.routing import BY_QUEUE, BY_STAGE, ROUTES, Schedule
 
 
 def test_each_stage_has_one_queue_that_bears_its_name_and_one_actor() -> None:
@@ -27,5 +28,16 @@ def test_the_routes_lead_from_received_through_every_stage_to_a_final_status() -
         status = ROUTES[status].stage
         passed.append(status)
 
-    assert tuple(passed) == STAGES
+    assert tuple(passed) == JOURNEY
     assert status in FINAL
+
+
+def test_a_failed_delivery_is_repeated_and_after_the_last_attempt_the_parcel_returns() -> None:
+    schedule = Schedule({}, redelivery=Redelivery(delay=60.0, attempts=2))
+
+    first, last = (
+        schedule.after(Status.DELIVERY_FAILED, delivery_attempts=number) for number in (1, 2)
+    )
+
+    assert first == (Status.OUT_FOR_DELIVERY, 60.0)
+    assert last == (Status.RETURNED, 60.0)

@@ -5,7 +5,7 @@ from dataclasses import FrozenInstanceError, fields
 import pytest
 
 from slimtrack.domain.errors import SettingsError
-from slimtrack.domain.order import STAGES
+from slimtrack.domain.order import JOURNEY
 from slimtrack.settings import Settings
 
 SERVERS = {
@@ -15,6 +15,12 @@ SERVERS = {
 }
 
 WRONG = {
+    "SLIMTRACK_AUTH": ("no", "ON", "0"),
+    "SLIMTRACK_RATE_LIMIT": ("-1", "many", "1000000001"),
+    "SLIMTRACK_IDEMPOTENCY_LIFETIME": ("-1", "a day"),
+    "SLIMTRACK_EVENTS": ("yes", "1"),
+    "SLIMTRACK_REDELIVERY_DELAY": ("-1", "soon"),
+    "SLIMTRACK_DELIVERY_ATTEMPTS": ("0", "101", "three"),
     "DATABASE_URL": ["db.example", "mysql://u:hush@db.example/x", "postgresql:///x"],
     "AMQP_URL": ["http://mq.example", "amqp://"],
     "REDIS_URL": ["cache.example:6379", "amqp://cache.example"],
@@ -52,7 +58,7 @@ def test_three_urls_are_enough_and_the_rest_has_defaults() -> None:
 
     assert (settings.database_url, settings.amqp_url, settings.redis_url) == tuple(SERVERS.values())
     assert settings.api_bind == "127.0.0.1:8080"
-    assert dict(settings.stage_delays) == dict(zip(STAGES, (3.0, 5.0, 5.0, 6.0), strict=True))
+    assert dict(settings.stage_delays) == dict(zip(JOURNEY, (3.0, 5.0, 5.0, 6.0), strict=True))
     assert (settings.set_size, settings.stage_bound) == (100, 2000)
     assert (settings.max_retries, settings.min_backoff, settings.max_backoff) == (4, 1.0, 300.0)
     assert (settings.log_format, settings.log_level) == ("auto", "info")
@@ -89,6 +95,17 @@ def test_every_setting_can_be_wrong_and_all_faults_are_told_at_once() -> None:
     faults = faults_of({name: values[0] for name, values in WRONG.items()})
 
     assert [fault.partition(" ")[0] for fault in faults] == names
+
+
+@pytest.mark.parametrize("bind", ["0.0.0.0:80", "10.0.0.1:80", "[::]:80", "api.example:80"])
+def test_nobody_but_this_machine_is_let_in_without_a_key(bind: str) -> None:
+    [fault] = faults_of({**SERVERS, "SLIMTRACK_AUTH": "off", "SLIMTRACK_API_BIND": bind})
+    assert fault.startswith("SLIMTRACK_AUTH may only be off")
+
+    for loopback in ("127.0.0.1:80", "localhost:80", "[::1]:80"):
+        Settings.from_environment(
+            {**SERVERS, "SLIMTRACK_AUTH": "off", "SLIMTRACK_API_BIND": loopback}
+        )
 
 
 def test_missing_and_wrong_settings_are_told_together() -> None:
@@ -133,7 +150,7 @@ def test_delays_are_one_for_all_stages_or_one_for_each(
 ) -> None:
     settings = Settings.from_environment({**SERVERS, "SLIMTRACK_STAGE_DELAYS": text})
 
-    assert tuple(settings.stage_delays[stage] for stage in STAGES) == delays
+    assert tuple(settings.stage_delays[stage] for stage in JOURNEY) == delays
 
 
 def test_work_is_named_by_its_stage_and_its_path() -> None:

@@ -20,7 +20,9 @@ SELECT CASE WHEN discarded_at IS NULL THEN 'dead letters' ELSE 'discarded' END, 
 SELECT id
   FROM orders
  WHERE status <> ALL(%(final)s::text[])
-   AND NOT EXISTS (SELECT FROM outbox WHERE outbox.order_id = orders.id)
+   AND flow = 'simulated' -- the others wait for a report
+   AND NOT EXISTS (SELECT FROM outbox
+                    WHERE outbox.order_id = orders.id AND stage <> 'events')
    AND NOT EXISTS (SELECT FROM dead_letters WHERE dead_letters.order_id = orders.id)
  LIMIT %(limit)s;
 
@@ -39,17 +41,21 @@ SELECT id
 SELECT order_id
   FROM (SELECT order_id, status,
                lag(status) OVER (PARTITION BY order_id ORDER BY sequence) AS before
-          FROM order_events) AS moves
+          FROM order_events
+         WHERE kind = 'transition') AS moves
  WHERE before IS NOT NULL
    AND before || '>' || status <> ALL(%(moves)s::text[])
  LIMIT %(limit)s;
 
 -- find_contradictions --
--- Orders whose status is not that of the event that set it (I5).
+-- Orders whose status is not that of the event that set it, or not where lists look for it (I5).
 SELECT id
   FROM orders
-  LEFT JOIN order_events ON order_id = id AND sequence = status_sequence
+  LEFT JOIN order_events ON order_events.order_id = id AND sequence = status_sequence
+  LEFT JOIN order_statuses ON order_statuses.order_id = id
  WHERE order_events.status IS DISTINCT FROM orders.status
+    OR order_statuses.status IS DISTINCT FROM orders.status
+    OR order_statuses.tenant_id IS DISTINCT FROM orders.tenant_id
  LIMIT %(limit)s;
 
 -- find_strays --
@@ -99,5 +105,6 @@ SELECT next.stage, id, status_sequence
   FROM orders
   JOIN unnest(%(statuses)s::text[], %(stages)s::text[]) AS next (status, stage) USING (status)
  WHERE id = ANY(%(ids)s::uuid[])
-   AND NOT EXISTS (SELECT FROM outbox WHERE outbox.order_id = orders.id)
+   AND NOT EXISTS (SELECT FROM outbox
+                    WHERE outbox.order_id = orders.id AND stage <> 'events')
    AND NOT EXISTS (SELECT FROM dead_letters WHERE dead_letters.order_id = orders.id);

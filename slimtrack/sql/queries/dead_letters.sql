@@ -51,9 +51,9 @@ WITH chosen AS (
       FROM chosen
 )
 INSERT INTO outbox (stage, order_id, from_sequence, publications, correlation_id, payload, undo,
-                    created_at, available_at)
-SELECT stage, order_id, from_sequence, publications, correlation_id, payload, undo, created_at,
-       now() + CASE WHEN %(rate)s::float8 IS NULL THEN interval '0'
+                    outcome, created_at, available_at)
+SELECT stage, order_id, from_sequence, publications, correlation_id, payload, undo, outcome,
+       created_at, now() + CASE WHEN %(rate)s::float8 IS NULL THEN interval '0'
                     ELSE make_interval(secs => number / %(rate)s::float8) END
   FROM numbered;
 
@@ -77,10 +77,10 @@ WITH given_up AS (
 )
 INSERT INTO dead_letters
        (outbox_id, stage, order_id, from_sequence, publications, attempts, correlation_id, payload,
-        undo, created_at, first_failed_at, actor, queue, error_type, error, traceback,
+        undo, outcome, created_at, first_failed_at, actor, queue, error_type, error, traceback,
         fingerprint)
 SELECT id, stage, order_id, from_sequence, publications, attempts, correlation_id, payload, undo,
-       created_at, coalesce(first_failed_at, now()), %(actor)s, %(queue)s, %(error_type)s,
+       outcome, created_at, coalesce(first_failed_at, now()), %(actor)s, %(queue)s, %(error_type)s,
        %(error)s, '', %(fingerprint)s
   FROM given_up
     ON CONFLICT DO NOTHING;

@@ -1,59 +1,176 @@
 -- place_orders --
--- Store orders with their first event and the outbox row of their first stage. An order whose id
--- or reference is taken is left out: only the ids that were stored come back.
+-- Store orders with their first event and, unless only reports move them, the outbox row of
+-- their first stage. An order whose id or reference is taken is left out: only the ids that were
+-- stored come back.
 WITH given AS (
     SELECT *
-      FROM unnest(%(ids)s::uuid[], %(references)s::text[], %(descriptions)s::text[],
-                  %(metadata)s::text[], %(correlation_ids)s::text[])
-           AS given (id, reference, description, metadata, correlation_id)
+      FROM unnest(%(ids)s::uuid[], %(tenant_ids)s::integer[], %(references)s::text[],
+                  %(descriptions)s::text[], %(metadata)s::text[], %(flows)s::text[],
+                  %(outcomes)s::text[], %(correlation_ids)s::text[],
+                  %(created_ats)s::timestamptz[])
+           AS given (id, tenant_id, reference, description, metadata, flow, outcome,
+                     correlation_id, created_at)
 ), placed AS (
-    INSERT INTO orders (id, reference, description, metadata, status, version, status_sequence)
-    SELECT id, reference, description, metadata::jsonb, %(status)s, 1, 1
+    INSERT INTO orders
+           (id, tenant_id, reference, description, metadata, flow, status, version,
+            status_sequence, created_at, updated_at)
+    SELECT id, tenant_id, reference, description, metadata::jsonb, flow, %(status)s, 1, 1,
+           created_at, created_at
       FROM given
         ON CONFLICT DO NOTHING
-    RETURNING id, created_at
+    RETURNING id, tenant_id, flow, tracking_number
+), located AS (
+    INSERT INTO order_statuses (order_id, tenant_id, status)
+    SELECT id, tenant_id, %(status)s FROM placed
 ), recorded AS (
     INSERT INTO order_events
            (order_id, sequence, status, message, idempotency_key, correlation_id, occurred_at)
     SELECT id, 1, %(status)s, %(message)s, id || ':0:' || %(status)s, correlation_id, created_at
       FROM placed JOIN given USING (id)
 ), next AS (
-    INSERT INTO outbox (stage, order_id, from_sequence, available_at, correlation_id)
-    SELECT %(next_stage)s, id, 1, created_at + make_interval(secs => %(next_delay)s),
-           correlation_id
+    INSERT INTO outbox (stage, order_id, from_sequence, available_at, correlation_id, outcome)
+    SELECT %(next_stage)s, id, 1, now() + make_interval(secs => %(next_delay)s),
+           correlation_id, outcome
       FROM placed JOIN given USING (id)
+     WHERE placed.flow = 'simulated'
+), fanned_out AS (
+    INSERT INTO outbox (stage, order_id, from_sequence, correlation_id)
+    SELECT 'events', id, 1, correlation_id
+      FROM placed JOIN given USING (id)
+     WHERE %(fan_out)s
 )
-SELECT id, created_at FROM placed;
+SELECT id, tracking_number FROM placed;
 
 -- find_orders --
--- The orders that have one of these ids, or one of these references.
-SELECT id, reference, description, metadata, status, version, created_at, updated_at
+-- The orders that have one of these ids, or one of these references of their tenant.
+SELECT id, tracking_number, reference, description, metadata, flow, status, delivery_attempts, version,
+       created_at, updated_at, tenant_id
   FROM orders
  WHERE id = ANY(%(ids)s)
-    OR (tenant_id = 1 AND reference = ANY(%(references)s));
+    OR (tenant_id = ANY(%(tenant_ids)s) AND reference = ANY(%(references)s));
+
+-- find_order_id --
+-- The order with a tracking number.
+SELECT id FROM orders WHERE tracking_number = %(tracking_number)s;
 
 -- get_order --
--- One order; no row for an unknown id.
-SELECT id, reference, description, metadata, status, version, created_at, updated_at
+-- One order; no row for an unknown id, or one of another tenant.
+SELECT id, tracking_number, reference, description, metadata, flow, status, delivery_attempts, version,
+       created_at, updated_at
   FROM orders
- WHERE id = %(order_id)s;
+ WHERE id = %(order_id)s AND (%(tenant_id)s::integer IS NULL OR tenant_id = %(tenant_id)s);
 
--- list_orders --
--- Newest first: ids made later sort later.
-SELECT id, reference, description, metadata, status, version, created_at, updated_at
+-- get_version --
+-- Which version of itself an order is; no row for an unknown id, or one of another tenant.
+SELECT version
   FROM orders
- ORDER BY id DESC
+ WHERE id = %(order_id)s AND (%(tenant_id)s::integer IS NULL OR tenant_id = %(tenant_id)s);
+
+-- lock_order --
+-- The same, and nobody else changes it until the transaction ends.
+SELECT id, tracking_number, reference, description, metadata, flow, status, delivery_attempts, version,
+       created_at, updated_at
+  FROM orders
+ WHERE id = %(order_id)s AND (%(tenant_id)s::integer IS NULL OR tenant_id = %(tenant_id)s)
+   FOR NO KEY UPDATE;
+
+-- walk_orders --
+-- The orders of a tenant in some statuses, in the order of their ids, which is that of their
+-- making: a walk through the index for each status, and the first of all that they find. The bounds
+-- on the id are those of the cursor, and of the times of making as far as the ids know them.
+SELECT orders.id, orders.tracking_number, orders.reference, orders.description, orders.metadata, orders.flow, orders.status, orders.delivery_attempts, orders.version, orders.created_at, orders.updated_at
+  FROM unnest(%(statuses)s::text[]) AS wanted (status)
+ CROSS JOIN LATERAL (
+    SELECT order_id
+      FROM order_statuses
+     WHERE tenant_id = %(tenant_id)s AND order_statuses.status = wanted.status
+       AND order_id > %(after)s AND order_id < %(before)s
+     ORDER BY order_id {direction}
+     LIMIT %(limit)s + %(offset)s
+ ) AS found
+  JOIN orders ON orders.id = found.order_id
+ ORDER BY found.order_id {direction}
+ LIMIT %(limit)s OFFSET %(offset)s;
+
+-- search_orders --
+-- The same where something else is asked for that an index finds: a part of the metadata, or when
+-- it changed last.
+SELECT id, tracking_number, reference, description, metadata, flow, status, delivery_attempts, version,
+       created_at, updated_at
+  FROM orders
+ WHERE tenant_id = %(tenant_id)s
+   AND status = ANY(%(statuses)s::text[])
+   AND id > %(after)s AND id < %(before)s
+   AND (%(metadata)s::text IS NULL
+        OR (metadata @> %(metadata)s::text::jsonb AND metadata <> '{{}}'))
+   AND (%(updated_after)s::timestamptz IS NULL
+        OR (updated_at >= %(updated_after)s
+            AND id = ANY(ARRAY(SELECT order_id FROM order_events
+                                WHERE recorded_at >= %(updated_after)s
+                                  AND (%(updated_before)s::timestamptz IS NULL
+                                       OR recorded_at < %(updated_before)s)))))
+   AND (%(updated_before)s::timestamptz IS NULL OR updated_at < %(updated_before)s)
+ ORDER BY id {direction}
  LIMIT %(limit)s OFFSET %(offset)s;
 
 -- count_orders --
-SELECT count(*) FROM orders;
+-- How many orders of a tenant are in some statuses, counted no further than a limit.
+SELECT count(*)
+  FROM (SELECT FROM order_statuses
+         WHERE tenant_id = %(tenant_id)s AND status = ANY(%(statuses)s::text[])
+         LIMIT %(limit)s) AS counted;
 
 -- list_order_events --
--- The history of one order, oldest first; no rows for an unknown order.
-SELECT sequence, status, message, occurred_at
+-- The history of one order, oldest first; no rows for an unknown one, or one of another tenant.
+SELECT sequence, kind, status, message, location, source, attempt, corrects, occurred_at,
+       recorded_at
   FROM order_events
  WHERE order_id = %(order_id)s
+   AND (%(tenant_id)s::integer IS NULL
+        OR EXISTS (SELECT FROM orders WHERE id = %(order_id)s AND tenant_id = %(tenant_id)s))
  ORDER BY sequence;
+
+-- append_event --
+-- Write the next event of an order that this transaction has locked. With a status to move to, the
+-- order moves there, and what is due after that gets its row.
+WITH changed AS (
+    UPDATE orders
+       SET version = version + 1, updated_at = now(),
+           status = coalesce(%(to_status)s::text, status),
+           status_sequence = CASE WHEN %(to_status)s::text IS NULL THEN status_sequence
+                                  ELSE version + 1 END,
+           delivery_attempts = delivery_attempts
+               + (%(to_status)s::text IS NOT DISTINCT FROM 'out_for_delivery')::integer
+     WHERE id = %(order_id)s
+    RETURNING *
+), located AS (
+    UPDATE order_statuses SET status = %(to_status)s
+     WHERE order_id = (SELECT id FROM changed) AND %(to_status)s::text IS NOT NULL
+), recorded AS (
+    INSERT INTO order_events
+           (order_id, sequence, kind, status, message, location, source, attempt, corrects,
+            idempotency_key, correlation_id, occurred_at)
+    SELECT id, version, %(kind)s, coalesce(%(status)s, status), %(message)s, %(location)s,
+           %(source)s, CASE WHEN %(to_status)s::text = ANY(%(attempted)s::text[])
+                            THEN delivery_attempts END,
+           %(corrects)s, id || ':' || version || ':' || %(cause)s, %(correlation_id)s,
+           coalesce(%(occurred_at)s, now())
+      FROM changed
+), next AS (
+    INSERT INTO outbox (stage, order_id, from_sequence, available_at, correlation_id)
+    SELECT %(next_stage)s, id, version, now() + make_interval(secs => %(next_delay)s),
+           %(correlation_id)s
+      FROM changed
+     WHERE %(next_stage)s::text IS NOT NULL
+), fanned_out AS (
+    INSERT INTO outbox (stage, order_id, from_sequence, correlation_id)
+    SELECT 'events', id, version, %(correlation_id)s
+      FROM changed
+     WHERE %(fan_out)s
+)
+SELECT id, tracking_number, reference, description, metadata, flow, status, delivery_attempts, version,
+       created_at, updated_at
+  FROM changed;
 
 -- advance_orders --
 -- Bring the orders of a set of outbox rows through one stage. The deletion is the claim: a row
@@ -62,11 +179,13 @@ SELECT sequence, status, message, occurred_at
 WITH claimed AS (
     DELETE FROM outbox
      WHERE id = ANY(%(ids)s::bigint[]) AND stage = %(stage)s AND available_at <= now()
-       AND NOT undo
-    RETURNING order_id, from_sequence, correlation_id
+       AND NOT undo AND (outcome IS NOT NULL) = coalesce(%(tested)s::boolean, outcome IS NOT NULL)
+    RETURNING order_id, from_sequence, correlation_id, outcome
 ), moved AS (
     UPDATE orders
-       SET status = %(stage)s, version = version + 1, status_sequence = version + 1,
+       SET status = %(to_status)s, version = version + 1, status_sequence = version + 1,
+           delivery_attempts = delivery_attempts
+               + (%(to_status)s::text = 'out_for_delivery')::integer,
            updated_at = now()
      -- Never a join: the outbox is nearly always empty when it is analysed, and the plan that
      -- suits an empty table takes seconds on a full one. IS TRUE keeps the planner from making
@@ -74,23 +193,39 @@ WITH claimed AS (
      WHERE id = ANY(ARRAY(SELECT order_id FROM claimed))
        AND status = ANY(%(from_statuses)s::text[])
        AND ((id, status_sequence) IN (SELECT order_id, from_sequence FROM claimed)) IS TRUE
-    RETURNING id, version
+    RETURNING id, version, delivery_attempts
+), located AS (
+    UPDATE order_statuses SET status = %(to_status)s
+     WHERE order_id = ANY(ARRAY(SELECT id FROM moved))
 ), matched AS (
     -- No row starts from a later event than the one that set the status: the latest matched.
-    SELECT DISTINCT ON (order_id) order_id, from_sequence, correlation_id
+    SELECT DISTINCT ON (order_id) order_id, from_sequence, correlation_id, outcome
       FROM claimed
      ORDER BY order_id, from_sequence DESC
 ), recorded AS (
     INSERT INTO order_events
-           (order_id, sequence, status, message, idempotency_key, correlation_id)
-    SELECT id, version, %(stage)s, %(message)s,
+           (order_id, sequence, status, message, attempt, idempotency_key, correlation_id)
+    SELECT id, version, %(to_status)s, %(message)s,
+           CASE WHEN %(to_status)s::text = ANY(%(attempted)s::text[]) THEN delivery_attempts END,
            id || ':' || from_sequence || ':' || %(stage)s, correlation_id
       FROM moved JOIN matched ON order_id = id
 ), next AS (
-    INSERT INTO outbox (stage, order_id, from_sequence, available_at, correlation_id)
+    INSERT INTO outbox (stage, order_id, from_sequence, available_at, correlation_id, outcome)
     SELECT %(next_stage)s, id, version, now() + make_interval(secs => %(next_delay)s),
-           correlation_id
+           correlation_id, outcome
       FROM moved JOIN matched ON order_id = id
      WHERE %(next_stage)s::text IS NOT NULL
+), fanned_out AS (
+    INSERT INTO outbox (stage, order_id, from_sequence, correlation_id)
+    SELECT 'events', id, version, correlation_id
+      FROM moved JOIN matched ON order_id = id
+     WHERE %(fan_out)s
 )
 SELECT (SELECT count(*) FROM claimed) AS claimed, (SELECT count(*) FROM moved) AS moved;
+
+-- find_tested_rows --
+-- Those of some rows that are of test orders, with what is to happen to each.
+SELECT outbox.id, order_id, outcome, attempts, delivery_attempts
+  FROM outbox JOIN orders ON orders.id = order_id
+ WHERE outbox.id = ANY(%(ids)s::bigint[]) AND stage = %(stage)s AND available_at <= now()
+   AND outcome IS NOT NULL;

@@ -105,10 +105,10 @@ WITH failed AS (
 ), stored AS (
     INSERT INTO dead_letters
            (outbox_id, stage, order_id, from_sequence, publications, attempts, correlation_id,
-            payload, undo, created_at, first_failed_at, actor, queue, error_type, error,
+            payload, undo, outcome, created_at, first_failed_at, actor, queue, error_type, error,
             traceback, fingerprint)
     SELECT id, stage, order_id, from_sequence, publications, attempts + 1 - counted,
-           correlation_id, payload, undo, created_at, coalesce(first_failed_at, now()),
+           correlation_id, payload, undo, outcome, created_at, coalesce(first_failed_at, now()),
            %(actor)s, %(queue)s, error_type, failed.error, traceback, fingerprint
       FROM given_up JOIN failed USING (id)
         -- A backup that was restored may hold a row whose dead letter there is already.
@@ -166,3 +166,28 @@ VALUES (%(stage)s, %(order_id)s, %(from_sequence)s, %(payload)s::jsonb, %(correl
 -- delete_row --
 -- Take away a row whose promise is kept; in the transaction that locked it.
 DELETE FROM outbox WHERE id = %(id)s;
+
+-- claim_events --
+-- Take fan-out rows away, in the transaction that ends when the broker has confirmed their events;
+-- until then nobody else takes them.
+WITH claimed AS (
+    DELETE FROM outbox
+     WHERE id = ANY(ARRAY(SELECT id
+                            FROM outbox
+                           WHERE stage = 'events' AND published_at IS NULL
+                             AND available_at <= now()
+                           ORDER BY available_at
+                           LIMIT %(limit)s
+                             FOR UPDATE SKIP LOCKED))
+    RETURNING order_id, from_sequence, correlation_id
+)
+SELECT tenant_id, claimed.correlation_id,
+       sequence, kind, order_events.status, message, location, source, attempt, corrects,
+       occurred_at, recorded_at,
+       orders.id, tracking_number, reference, description, metadata, flow, orders.status,
+       delivery_attempts, version, created_at, updated_at
+  FROM claimed
+  JOIN order_events
+    ON order_events.order_id = claimed.order_id AND sequence = claimed.from_sequence
+  JOIN orders ON orders.id = claimed.order_id
+ ORDER BY recorded_at, orders.id, sequence;

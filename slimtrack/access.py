@@ -1,0 +1,194 @@
+"""The use cases of access: tenants, API keys, and whose key a token is."""
+
+import hashlib
+import hmac
+import secrets
+import time
+from collections.abc import Collection
+from datetime import UTC, datetime, timedelta
+from math import inf
+from typing import Any, Final
+
+import psycopg
+import structlog
+from psycopg_pool import ConnectionPool
+
+from slimtrack.domain.access import ApiKey, Principal, Scope, Tenant
+from slimtrack.domain.errors import SlimTrackError, UnavailableError
+from slimtrack.domain.order import Flow
+from slimtrack.sql import access
+from slimtrack.sql.access import StoredKey
+from slimtrack.sql.errors import is_infrastructure
+
+_log: Final = structlog.get_logger()
+
+_PREFIX: Final = "stk"
+#: Random bytes of a key's public part and of its secret.
+_ID_BYTES: Final = 6
+_SECRET_BYTES: Final = 32
+#: Seconds for which a process knows a key without asking: a revocation takes effect after them.
+_REMEMBERED: Final = 0.5
+#: Keys that a process knows at once; more are asked for again.
+_MOST_REMEMBERED: Final = 10_000
+
+
+class AccessError(SlimTrackError):
+    """What is asked for cannot be granted, made or found."""
+
+
+class Access:
+    """Makes tenants and keys, and tells whose key a token is.
+
+    Args:
+        pool: connections to PostgreSQL, in autocommit.
+    """
+
+    def __init__(self, pool: ConnectionPool[psycopg.Connection[tuple[Any, ...]]]) -> None:
+        self._pool = pool
+        self._known: dict[str, tuple[float, StoredKey | None]] = {}
+
+    def create_tenant(self, name: str, *, flow: Flow) -> Tenant:
+        """Make a tenant.
+
+        Raises:
+            AccessError: there is one of that name.
+        """
+        with self._pool.connection() as connection:
+            tenant = access.create_tenant(connection, name, flow=flow)
+        if tenant is None:
+            raise AccessError(f"There is a tenant {name!r} already.")
+        return tenant
+
+    def list_tenants(self) -> list[Tenant]:
+        """Return all tenants."""
+        with self._pool.connection() as connection:
+            return access.list_tenants(connection)
+
+    def set_flow(self, name: str, *, flow: Flow) -> Tenant:
+        """Change what moves a tenant's new orders.
+
+        Raises:
+            AccessError: there is no such tenant.
+        """
+        with self._pool.connection() as connection:
+            tenant = access.set_flow(connection, name, flow=flow)
+        if tenant is None:
+            raise AccessError(f"There is no tenant {name!r}.")
+        return tenant
+
+    def create_key(
+        self,
+        *,
+        tenant: str,
+        name: str,
+        scopes: Collection[Scope],
+        lifetime: timedelta | None = None,
+    ) -> str:
+        """Make a key and return its token, which nobody can find out later.
+
+        Raises:
+            AccessError: there is no such tenant.
+        """
+        token = new_token()
+        self.store_key(token, tenant=tenant, name=name, scopes=scopes, lifetime=lifetime)
+        return token
+
+    def store_key(
+        self,
+        token: str,
+        *,
+        tenant: str,
+        name: str,
+        scopes: Collection[Scope],
+        lifetime: timedelta | None = None,
+    ) -> None:
+        """Make a key of a token that was made before; a second time changes nothing.
+
+        Raises:
+            AccessError: there is no such tenant, or it is no token.
+        """
+        parts = _split(token)
+        if parts is None:
+            raise AccessError("That is no API key.")
+        key_id, secret = parts
+        with self._pool.connection() as connection:
+            stored = access.create_key(
+                connection,
+                key_id,
+                tenant=tenant,
+                name=name,
+                secret_hash=_digest(secret),
+                scopes=scopes,
+                expires_at=datetime.now(UTC) + lifetime if lifetime else None,
+            )
+        if not stored:
+            raise AccessError(f"There is no tenant {tenant!r}.")
+
+    def list_keys(self) -> list[ApiKey]:
+        """Return all keys, without their secrets."""
+        with self._pool.connection() as connection:
+            return access.list_keys(connection)
+
+    def revoke_key(self, key_id: str) -> None:
+        """Make a key useless, within a second.
+
+        Raises:
+            AccessError: there is no such key.
+        """
+        with self._pool.connection() as connection:
+            if not access.revoke_key(connection, key_id):
+                raise AccessError(f"There is no API key {key_id!r}.")
+
+    def authenticate(self, token: str) -> Principal | None:
+        """Return whose key a token is; None if it is none, or must not be used any more.
+
+        Raises:
+            UnavailableError: the database does not answer.
+        """
+        parts = _split(token)
+        if parts is None:
+            return None
+        key_id, secret = parts
+        key = self._look_up(key_id)
+        if key is None or not hmac.compare_digest(key.secret_hash, _digest(secret)):
+            return None
+        if key.expires_at and key.expires_at <= datetime.now(UTC):
+            return None
+        return key.principal
+
+    def _look_up(self, key_id: str) -> StoredKey | None:
+        now = time.monotonic()
+        asked_at, key = self._known.get(key_id, (-inf, None))
+        if now - asked_at < _REMEMBERED:
+            return key
+        try:
+            with self._pool.connection() as connection:
+                key = access.get_key(connection, key_id)
+                if key and key.unrecorded:
+                    access.record_use(connection, key_id)
+        except psycopg.Error as error:
+            if is_infrastructure(error):
+                raise UnavailableError("The database does not answer.") from error
+            raise
+        if len(self._known) >= _MOST_REMEMBERED:  # keys that do not exist count as well
+            self._known.clear()
+        self._known[key_id] = (now, key)
+        return key
+
+
+def new_token() -> str:
+    """Return a token that nobody can guess: 256 random bits."""
+    return f"{_PREFIX}_{secrets.token_hex(_ID_BYTES)}_{secrets.token_hex(_SECRET_BYTES)}"
+
+
+def _split(token: str) -> tuple[str, str] | None:
+    prefix, _, rest = token.partition("_")
+    key_id, _, secret = rest.partition("_")
+    sizes = (len(key_id), len(secret))
+    if prefix != _PREFIX or sizes != (2 * _ID_BYTES, 2 * _SECRET_BYTES) or not rest.isascii():
+        return None
+    return key_id, secret
+
+
+def _digest(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode()).digest()

@@ -1,0 +1,280 @@
+"""What callers can change: commands on orders, within one connection or transaction of it."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from uuid import UUID
+
+from slimtrack.domain.errors import (
+    EventNotFoundError,
+    OrderNotFoundError,
+    StaleVersionError,
+    TransitionNotAllowedError,
+)
+from slimtrack.domain.event import MESSAGES, EventKind
+from slimtrack.domain.idempotency import Answer, KeyInUseError, KeyReusedError, Once
+from slimtrack.domain.order import TRANSITIONS, Flow, NewOrder, Order, Status, time_of
+from slimtrack.domain.outcome import outcome_of
+from slimtrack.domain.report import Effect, Report, effect_of
+from slimtrack.domain.schedule import NOTHING
+from slimtrack.domain.tracking_code import format_code
+from slimtrack.routing import ROUTES, Schedule
+from slimtrack.sql import idempotency, orders
+from slimtrack.sql.orders import Entry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """Which order a command is for; it has to be of the tenant, and of the version if one is given.
+
+    Attributes:
+        order: its id, or its tracking number.
+        tenant_id: whose order; None for anybody's.
+        version: the version that the caller has seen.
+        correlation_id: the request that the command came with.
+    """
+
+    order: UUID | int
+    tenant_id: int | None
+    version: int | None = None
+    correlation_id: str | None = None
+
+
+class Changes:
+    """Commands on orders; none commits what a caller's transaction has not finished.
+
+    Args:
+        connection: in autocommit, or in a transaction that the commands become part of.
+        schedule: when each stage is due.
+        fan_out: whether events are published for other services.
+        answer_lifetime: seconds for which the answers to commands are given again.
+    """
+
+    def __init__(
+        self,
+        connection: orders.Connection,
+        *,
+        schedule: Schedule,
+        fan_out: bool,
+        answer_lifetime: float,
+    ) -> None:
+        self._connection = connection
+        self._schedule = schedule
+        self._fan_out = fan_out
+        self._answer_lifetime = answer_lifetime
+        #: Whether an event was written by a command that has another effect when it is repeated.
+        self.has_appended = False
+
+    def transaction(self) -> AbstractContextManager[object]:
+        """Make all commands within the context one transaction."""
+        return self._connection.transaction()
+
+    def place(self, new: Sequence[NewOrder]) -> list[Order | UUID]:
+        """Store new orders, in one statement.
+
+        Returns, in the order given, the order itself, or the id of the other order that already
+        has its reference. An order with an id that is stored already is returned as it is.
+        """
+        outcomes: dict[UUID, Order | UUID] = {}
+        # Another order of the same reference may have been removed before it is found, and a
+        # tracking number may be taken: such an order is missing, and placed again.
+        while missing := [order for order in new if order.id not in outcomes]:
+            outcomes |= self._place(missing)
+        return [outcomes[order.id] for order in new]
+
+    def _place(self, new: Sequence[NewOrder]) -> dict[UUID, Order | UUID]:
+        due = self._schedule.after(Status.RECEIVED)
+        placed = orders.place_orders(
+            self._connection,
+            new,
+            outcomes=[
+                outcome_of(order.reference) if order.flow is Flow.SIMULATED else None
+                for order in new
+            ],
+            next_stage=ROUTES[Status.RECEIVED].stage,
+            next_delay=due.delay,
+            fan_out=self._fan_out,
+        )
+        outcomes: dict[UUID, Order | UUID] = {
+            order.id: _as_placed(order, placed[order.id]) for order in new if order.id in placed
+        }
+        left_out = [order for order in new if order.id not in placed]
+        if left_out:
+            found = orders.find_orders(
+                self._connection,
+                ids=[order.id for order in left_out],
+                tenant_ids=[order.tenant_id for order in left_out],
+                references=[order.reference for order in left_out if order.reference],
+            )
+            by_id = {order.id: order for _, order in found}
+            by_reference = {(tenant, order.reference): order for tenant, order in found}
+            for order in left_out:
+                if order.id in by_id:
+                    outcomes[order.id] = by_id[order.id]
+                elif order.reference and (order.tenant_id, order.reference) in by_reference:
+                    outcomes[order.id] = by_reference[order.tenant_id, order.reference].id
+        return outcomes
+
+    def cancel(self, target: Target, *, reason: str | None) -> Order:
+        """Cancel an order that is not on its way yet.
+
+        Raises:
+            OrderNotFoundError: there is no such order.
+            StaleVersionError: it has changed since the caller looked.
+            TransitionNotAllowedError: it is too late.
+        """
+        with self._connection.transaction():
+            order = self._lock(target)
+            if Status.CANCELLED not in TRANSITIONS[order.status]:
+                raise TransitionNotAllowedError(
+                    order.id,
+                    status=order.status,
+                    wanted=Status.CANCELLED,
+                    allowed=TRANSITIONS[order.status],
+                )
+            message = MESSAGES[Status.CANCELLED]
+            return self._append(
+                order,
+                Entry(
+                    EventKind.TRANSITION,
+                    "cancel",
+                    f"{message}: {reason}"[:500] if reason else message,
+                    to_status=Status.CANCELLED,
+                    correlation_id=target.correlation_id,
+                ),
+            )
+
+    def report(self, target: Target, report: Report) -> Order:
+        """Record what somebody says happened; the order moves, or the report is late.
+
+        Raises:
+            OrderNotFoundError: there is no such order.
+            StaleVersionError: it has changed since the caller looked.
+            TransitionNotAllowedError: what is reported cannot have happened.
+        """
+        with self._connection.transaction():
+            order = self._lock(target)
+            moves = effect_of(report.status, order) is Effect.MOVES
+            return self._append(
+                order,
+                Entry(
+                    EventKind.TRANSITION if moves else EventKind.LATE,
+                    "report",
+                    report.message or MESSAGES[report.status],
+                    to_status=report.status if moves else None,
+                    status=report.status,
+                    location=report.location,
+                    source=report.source,
+                    occurred_at=report.occurred_at,
+                    correlation_id=target.correlation_id,
+                ),
+            )
+
+    def correct(self, target: Target, *, sequence: int, message: str, source: str | None) -> Order:
+        """Record that an earlier event was wrong; the event itself stays as it is.
+
+        Raises:
+            OrderNotFoundError: there is no such order.
+            EventNotFoundError: it has no such event.
+            StaleVersionError: it has changed since the caller looked.
+        """
+        with self._connection.transaction():
+            order = self._lock(target)
+            if sequence > order.version:
+                raise EventNotFoundError(order.id, sequence=sequence)
+            return self._append(
+                order,
+                Entry(
+                    EventKind.CORRECTION,
+                    "correction",
+                    message,
+                    source=source,
+                    corrects=sequence,
+                    correlation_id=target.correlation_id,
+                ),
+            )
+
+    def recall(self, once: Sequence[Once]) -> dict[str, Answer | KeyReusedError | KeyInUseError]:
+        """Return what is known of commands by their key; nothing for those that are new.
+
+        The new ones are nobody else's until the transaction ends. All are of one tenant.
+        """
+        if not once:
+            return {}
+        keys, tenant_id = [each.key for each in once], once[0].tenant_id
+        locked = idempotency.lock_keys(self._connection, keys, tenant_id=tenant_id)
+        answered = idempotency.find_answers(
+            self._connection, keys, tenant_id=tenant_id, lifetime=self._answer_lifetime
+        )
+        known: dict[str, Answer | KeyReusedError | KeyInUseError] = {}
+        for each in once:
+            if each.key in answered:
+                before = answered[each.key]
+                same = before.fingerprint == each.fingerprint
+                known[each.key] = before.answer if same else KeyReusedError(each.key)
+            elif each.key not in locked:
+                known[each.key] = KeyInUseError(each.key)
+        return known
+
+    def remember(
+        self,
+        bodies: Mapping[Once, bytes],
+        *,
+        status: int,
+        headers: Mapping[str, str],
+    ) -> None:
+        """Store answers, to be given again when their commands are repeated."""
+        if bodies:
+            idempotency.store_answers(
+                self._connection,
+                {each.key: (each.fingerprint, body) for each, body in bodies.items()},
+                tenant_id=next(iter(bodies)).tenant_id,
+                status=status,
+                headers=headers,
+            )
+
+    def _lock(self, target: Target) -> Order:
+        found: UUID | None
+        if isinstance(target.order, UUID):
+            found = target.order
+        else:
+            found = orders.find_order_id(self._connection, target.order)
+        order = found and orders.lock_order(self._connection, found, tenant_id=target.tenant_id)
+        if not order:
+            raise OrderNotFoundError(name_of(target.order))
+        if target.version not in {None, order.version}:
+            raise StaleVersionError(order.id, version=order.version)
+        return order
+
+    def _append(self, order: Order, entry: Entry) -> Order:
+        following = NOTHING
+        if entry.to_status and order.flow is Flow.SIMULATED:
+            following = self._schedule.after(
+                entry.to_status, delivery_attempts=order.delivery_attempts
+            )
+        self.has_appended = True
+        return orders.append_event(
+            self._connection, order.id, entry, following=following, fan_out=self._fan_out
+        )
+
+
+def name_of(order: UUID | int) -> str:
+    """Return an order's id or tracking code as people write it."""
+    return str(order) if isinstance(order, UUID) else format_code(order)
+
+
+def _as_placed(order: NewOrder, tracking_number: int) -> Order:
+    created_at = time_of(order.id)
+    return Order(
+        order.id,
+        format_code(tracking_number),
+        order.reference,
+        order.description,
+        order.metadata,
+        order.flow,
+        Status.RECEIVED,
+        0,
+        1,
+        created_at,
+        created_at,
+    )

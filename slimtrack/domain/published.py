@@ -1,0 +1,15 @@
+"""Events on their way to other services."""
+
+import msgspec
+
+from slimtrack.domain.event import OrderEvent
+from slimtrack.domain.order import Order
+
+
+class PublishedEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """An event that is to be published: whose it is, and its order as it stands now."""
+
+    tenant_id: int
+    correlation_id: str | None
+    event: OrderEvent
+    order: Order

@@ -1,0 +1,50 @@
+"""Pruning: what is too old to be of use is deleted."""
+
+from typing import Any, Final
+
+import psycopg
+import structlog
+from psycopg_pool import ConnectionPool
+
+from slimtrack.sql import idempotency
+from slimtrack.sql.errors import is_infrastructure
+
+_log: Final = structlog.get_logger()
+
+#: Rows that one statement deletes, at most.
+_LIMIT: Final = 5_000
+
+
+class Pruning:
+    """Deletes answers to commands whose keys are forgotten; any number of copies may run.
+
+    Args:
+        pool: connections to PostgreSQL, in autocommit.
+        answer_lifetime: seconds for which an idempotency key is remembered.
+    """
+
+    def __init__(
+        self,
+        pool: ConnectionPool[psycopg.Connection[tuple[Any, ...]]],
+        *,
+        answer_lifetime: float,
+    ) -> None:
+        self._pool = pool
+        self._answer_lifetime = answer_lifetime
+
+    def prune(self) -> int:
+        """Delete what is too old; return how many rows."""
+        pruned = 0
+        try:
+            with self._pool.connection() as connection:
+                while batch := idempotency.prune_answers(
+                    connection, lifetime=self._answer_lifetime, limit=_LIMIT
+                ):
+                    pruned += batch
+        except psycopg.Error as error:
+            if not is_infrastructure(error):
+                raise
+            _log.warning("outbox.unreachable", error=str(error))
+        if pruned:
+            _log.info("answers.pruned", answers=pruned)
+        return pruned

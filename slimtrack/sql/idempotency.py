@@ -1,0 +1,71 @@
+"""The statements on idempotency keys; they never commit."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+import psycopg
+
+from slimtrack.domain.idempotency import Answer
+from slimtrack.sql import statements
+
+Connection = psycopg.Connection[Any]
+
+
+class Answered(NamedTuple):
+    """A command that was carried out before."""
+
+    fingerprint: bytes
+    answer: Answer
+
+
+def _query(name: str) -> str:
+    return statements.load("idempotency.sql")[name]
+
+
+def lock_keys(connection: Connection, keys: Sequence[str], *, tenant_id: int) -> set[str]:
+    """Lock keys until the transaction ends; return those that nobody else holds."""
+    parameters = {"keys": keys, "tenant_id": tenant_id}
+    rows = connection.execute(_query("lock_keys"), parameters, prepare=True).fetchall()
+    return {key for key, locked in rows if locked}
+
+
+def find_answers(
+    connection: Connection, keys: Sequence[str], *, tenant_id: int, lifetime: float
+) -> dict[str, Answered]:
+    """Return what was answered to commands with these keys in the last ``lifetime`` seconds."""
+    parameters = {"keys": keys, "tenant_id": tenant_id, "lifetime": lifetime}
+    rows = connection.execute(_query("find_answers"), parameters, prepare=True).fetchall()
+    return {
+        key: Answered(
+            bytes(fingerprint),
+            Answer(status=status, headers=headers, body=bytes(body), replayed=True),
+        )
+        for key, fingerprint, status, headers, body in rows
+    }
+
+
+def store_answers(
+    connection: Connection,
+    bodies: Mapping[str, tuple[bytes, bytes]],
+    *,
+    tenant_id: int,
+    status: int,
+    headers: Mapping[str, str],
+) -> None:
+    """Store the fingerprint and the answer's body for each key, in the effect's transaction."""
+    parameters = {
+        "tenant_id": tenant_id,
+        "keys": list(bodies),
+        "fingerprints": [fingerprint for fingerprint, _ in bodies.values()],
+        "bodies": [body for _, body in bodies.values()],
+        "status": status,
+        "headers": msgspec.json.encode(headers).decode(),
+    }
+    connection.execute(_query("store_answers"), parameters, prepare=True)
+
+
+def prune_answers(connection: Connection, *, lifetime: float, limit: int) -> int:
+    """Delete answers older than ``lifetime`` seconds; return how many."""
+    parameters = {"lifetime": lifetime, "limit": limit}
+    return connection.execute(_query("prune_answers"), parameters).rowcount

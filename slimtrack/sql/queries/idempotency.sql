@@ -1,0 +1,31 @@
+-- lock_keys --
+-- Which of some keys this transaction is the only one to use, until it ends.
+SELECT key, pg_try_advisory_xact_lock(hashtextextended(%(tenant_id)s || ':' || key, 0)) AS locked
+  FROM unnest(%(keys)s::text[]) AS wanted (key);
+
+-- find_answers --
+-- What was answered to commands with these keys. A statement of its own, after the locks: else it
+-- would not see what their last holders have just stored.
+SELECT key, fingerprint, status, headers, body
+  FROM idempotency_keys
+ WHERE tenant_id = %(tenant_id)s AND key = ANY(%(keys)s::text[])
+   AND created_at > now() - make_interval(secs => %(lifetime)s);
+
+-- store_answers --
+-- In the transaction of the effect; one that is too old to be given again makes room.
+INSERT INTO idempotency_keys (tenant_id, key, fingerprint, status, headers, body)
+SELECT %(tenant_id)s, key, fingerprint, %(status)s, %(headers)s::text::jsonb, body
+  FROM unnest(%(keys)s::text[], %(fingerprints)s::bytea[], %(bodies)s::bytea[])
+       AS answered (key, fingerprint, body)
+    ON CONFLICT (tenant_id, key) DO UPDATE
+   SET fingerprint = excluded.fingerprint, status = excluded.status, headers = excluded.headers,
+       body = excluded.body, created_at = now();
+
+-- prune_answers --
+-- Forget what is too old to be given again, some rows at a time.
+DELETE FROM idempotency_keys
+ WHERE ctid = ANY(ARRAY(SELECT ctid
+                          FROM idempotency_keys
+                         WHERE created_at < now() - make_interval(secs => %(lifetime)s)
+                         LIMIT %(limit)s
+                           FOR UPDATE SKIP LOCKED));

@@ -1,0 +1,135 @@
+"""Who gets in, and what they see."""
+
+import time
+from datetime import timedelta
+
+import psycopg
+import pytest
+from clients import Callers
+
+from slimtrack.access import AccessError, new_token
+from slimtrack.domain.access import Scope
+from slimtrack.domain.order import Flow
+
+UNKNOWN = "01938a5e-7c1d-7b8e-9a57-3f6d2c40b1e8"
+#: Every resource that belongs to somebody, with its methods and the scope that each needs.
+GUARDED = {
+    ("GET", "/api/orders"): Scope.ORDERS_READ,
+    ("POST", "/api/orders"): Scope.ORDERS_WRITE,
+    ("POST", "/api/orders/bulk"): Scope.ORDERS_WRITE,
+    ("GET", f"/api/orders/{UNKNOWN}"): Scope.ORDERS_READ,
+    ("GET", f"/api/orders/{UNKNOWN}/events"): Scope.ORDERS_READ,
+    ("POST", f"/api/orders/{UNKNOWN}/cancel"): Scope.ORDERS_WRITE,
+    ("POST", f"/api/orders/{UNKNOWN}/reports"): Scope.REPORTS_WRITE,
+    ("POST", f"/api/orders/{UNKNOWN}/corrections"): Scope.OPERATOR,
+}
+
+
+@pytest.mark.parametrize(("method", "path"), GUARDED)
+def test_nobody_gets_in_without_a_valid_key(callers: Callers, method: str, path: str) -> None:
+    valid = callers.access.create_key(tenant="default", name="test", scopes=list(Scope))
+    other_secret = valid[:-1] + ("0" if valid[-1] != "0" else "1")
+    for token in (None, "", "x", new_token(), other_secret, valid + "0", "stk__", "stk_ä_ä"):
+        answer = callers.with_token(token).simulate_request(method, path)
+        assert answer.status_code == 401, token
+        assert answer.json["type"] == "urn:slimtrack:problem:unauthenticated"
+        assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+
+
+@pytest.mark.parametrize(("method", "path"), GUARDED)
+def test_a_key_allows_what_its_scopes_say_and_nothing_else(
+    callers: Callers, method: str, path: str
+) -> None:
+    needed = GUARDED[method, path]
+    others = [scope for scope in Scope if scope is not needed]
+    refused = callers.make(scopes=others).simulate_request(method, path)
+    assert refused.status_code == 403
+    assert refused.json["scope"] == needed
+    assert callers.make(scopes=[needed]).simulate_request(method, path).status_code not in {
+        401,
+        403,
+    }
+
+
+def test_a_basic_password_is_no_key(callers: Callers) -> None:
+    answer = callers.with_token(None).simulate_get(
+        "/api/orders", headers={"Authorization": "Basic YTpi"}
+    )
+    assert answer.status_code == 401
+
+
+def test_health_and_the_flow_are_open(callers: Callers) -> None:
+    nobody = callers.with_token(None)
+    assert nobody.simulate_get("/health/live").status_code == 200
+    assert nobody.simulate_get("/api/flow").json["initial"] == "received"
+    diagram = nobody.simulate_get("/api/flow?format=mermaid")
+    assert diagram.text.startswith("stateDiagram-v2\n    [*] --> received")
+    assert nobody.simulate_get("/api/flow?format=xml").status_code == 400
+
+
+def test_another_tenants_order_is_not_there(callers: Callers) -> None:
+    shop, rival = callers.make(tenant="shop"), callers.make(tenant="rival")
+    order = shop.place(reference="PO-1")
+    for name in (order["id"], order["tracking_code"]):
+        for answer in (
+            rival.simulate_get(f"/api/orders/{name}"),
+            rival.simulate_get(f"/api/orders/{name}/events"),
+            rival.command(name, "cancel"),
+            rival.command(name, "reports", {"status": "processing"}),
+            rival.command(name, "corrections", {"sequence": 1, "message": "no"}),
+        ):
+            assert answer.status_code == 404
+            assert answer.json["type"] == "urn:slimtrack:problem:order-not-found"
+    for query in ("", "?reference=PO-1", f"?tracking_code={order['tracking_code']}", "?limit=5"):
+        assert rival.simulate_get("/api/orders" + query).json["orders"] == []
+    assert rival.place(reference="PO-1")["id"] != order["id"]
+    assert len(shop.events(order["id"])) == 1
+
+
+def test_a_revoked_key_is_useless_within_a_second(callers: Callers) -> None:
+    token = callers.access.create_key(tenant="default", name="test", scopes=[Scope.ORDERS_READ])
+    caller = callers.with_token(token)
+    assert caller.simulate_get("/api/orders").status_code == 200
+    callers.access.revoke_key(token.split("_")[1])
+    deadline = time.monotonic() + 1
+    while caller.simulate_get("/api/orders").status_code != 401:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    with pytest.raises(AccessError, match="no API key"):
+        callers.access.revoke_key("nobody")
+
+
+def test_a_key_is_useless_when_its_time_is_up(callers: Callers) -> None:
+    token = callers.access.create_key(
+        tenant="default", name="t", scopes=[Scope.ORDERS_READ], lifetime=timedelta(seconds=0.2)
+    )
+    assert callers.with_token(token).simulate_get("/api/orders").status_code == 200
+    time.sleep(0.25)
+    assert callers.with_token(token).simulate_get("/api/orders").status_code == 401
+
+
+def test_only_a_digest_of_a_key_is_stored_and_its_use_is_known(
+    callers: Callers, connection: psycopg.Connection
+) -> None:
+    token = callers.access.create_key(tenant="default", name="t", scopes=[Scope.OPERATOR])
+    [key] = callers.access.list_keys()
+    assert (key.last_used_at, key.scopes) == (None, [Scope.OPERATOR])
+    row = connection.execute("SELECT api_keys::text FROM api_keys").fetchone()
+    assert row
+    assert token.split("_")[2] not in row[0]
+    callers.with_token(token).simulate_get("/api/orders")
+    assert callers.access.list_keys()[0].last_used_at
+
+
+def test_a_tenant_has_one_name_and_a_flow(callers: Callers) -> None:
+    access = callers.access
+    assert access.create_tenant("shop", flow=Flow.REPORTED).flow is Flow.REPORTED
+    with pytest.raises(AccessError, match="already"):
+        access.create_tenant("shop", flow=Flow.REPORTED)
+    assert access.set_flow("shop", flow=Flow.SIMULATED).flow is Flow.SIMULATED
+    for call in (
+        lambda: access.set_flow("nobody", flow=Flow.SIMULATED),
+        lambda: access.create_key(tenant="nobody", name="x", scopes=[Scope.OPERATOR]),
+    ):
+        with pytest.raises(AccessError, match="no tenant"):
+            call()
