@@ -12,7 +12,7 @@ import psycopg
 
 from slimtrack import bootstrap
 from slimtrack.settings import Settings
-from slimtrack.stack.processes import choose_bind, plan_api, plan_workers
+from slimtrack.stack.processes import choose_bind, plan_api, plan_publisher, plan_workers
 from slimtrack.stack.servers import prepare_servers
 from slimtrack.stack.supervisor import Supervisor
 
@@ -41,7 +41,7 @@ class System:
         supervisor = Supervisor(on_line=lambda *_: None)
         try:
             api = plan_api(environment, bind=bind)
-            supervisor.start(plan_workers(environment), [api])
+            supervisor.start([plan_publisher(environment), *plan_workers(environment)], [api])
             yield Processes(Settings.from_environment(environment), supervisor, api.address)
         finally:
             supervisor.stop()

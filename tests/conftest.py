@@ -45,6 +45,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="MINUTES",
         help="how long random faults happen (default: 0.5)",
     )
+    group.addoption(
+        "--fuzz-cases",
+        type=int,
+        default=1_000,
+        help="how many requests the API is tried with (default: 1000)",
+    )
     group.addoption("--seed", type=int, help="which faults happen (default: a new seed, printed)")
 
 

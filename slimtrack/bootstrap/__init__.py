@@ -1,6 +1,7 @@
 """The composition root: the only package that picks concrete parts, a module per process."""
 
 from slimtrack.bootstrap.database import (
+    let_in,
     migrate,
     open_access,
     open_auditing,
@@ -8,4 +9,11 @@ from slimtrack.bootstrap.database import (
     open_tracking,
 )
 
-__all__ = ["migrate", "open_access", "open_auditing", "open_dead_letters", "open_tracking"]
+__all__ = [
+    "let_in",
+    "migrate",
+    "open_access",
+    "open_auditing",
+    "open_dead_letters",
+    "open_tracking",
+]

@@ -9,7 +9,8 @@ from slimtrack.access import Access
 from slimtrack.bootstrap.database import CALLER_POOL_TIMEOUT, CALLER_SESSION, create_tracking
 from slimtrack.domain.access import ANYBODY
 from slimtrack.http.app import create_app
-from slimtrack.http.auth import Authentication, Open
+from slimtrack.http.auth import Authentication, Open, RateLimiting
+from slimtrack.limiting import RateLimiter
 from slimtrack.settings import Settings
 from slimtrack.sql.pool import open_pool
 from slimtrack.sql.wakeup import WakeUp
@@ -32,6 +33,7 @@ def create_api(settings: Settings) -> WSGIApplication:
         authentication=(
             Authentication(Access(pool).authenticate) if settings.authentication else Open(ANYBODY)
         ),
+        rate_limiting=_rate_limiting(settings),
         dependencies={
             "postgresql": partial(probes.postgresql_answers, pool),
             "rabbitmq": partial(probes.rabbitmq_answers, settings.amqp_url),
@@ -40,3 +42,9 @@ def create_api(settings: Settings) -> WSGIApplication:
         # Without RabbitMQ orders are accepted and wait in the outbox; without Redis nothing waits.
         required={"postgresql"},
     )
+
+
+def _rate_limiting(settings: Settings) -> RateLimiting | None:
+    if not (settings.authentication and settings.rate_limit):
+        return None
+    return RateLimiting(RateLimiter(settings.redis_url, per_minute=settings.rate_limit).take)

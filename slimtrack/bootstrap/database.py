@@ -18,6 +18,7 @@ from slimtrack.settings import Settings
 from slimtrack.sql import migrate as migrations
 from slimtrack.sql.errors import is_infrastructure
 from slimtrack.sql.pool import open_pool
+from slimtrack.sql.roles import Role, allow_login
 from slimtrack.sql.wakeup import WakeUp
 from slimtrack.tracking import Tracking
 
@@ -54,6 +55,13 @@ def migrate(settings: Settings) -> list[str]:
         if is_infrastructure(error):
             raise UnavailableError(f"The database does not answer: {error}") from error
         raise
+
+
+def let_in(settings: Settings, passwords: Mapping[Role, str]) -> None:
+    """Let roles log in with these passwords."""
+    with psycopg.connect(settings.database_url, autocommit=True) as connection:
+        for role, password in passwords.items():
+            allow_login(connection, role, password=password)
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from slimtrack.commands.target import StateDir, directory_of
 from slimtrack.domain.access import DEFAULT_TENANT_NAME, Scope
 from slimtrack.domain.errors import StackError
 from slimtrack.settings import Settings
+from slimtrack.sql.roles import Role
 from slimtrack.stack.directory import StateDirectory
 from slimtrack.stack.host import Interrupted, run_stack
 from slimtrack.stack.logfile import follow as follow_log
@@ -60,8 +61,7 @@ def up(
         run_stack(
             directory,
             environment=os.environ,
-            migrate=_migrate,
-            admit=_admit,
+            database=_Database(),
             audience=_Printer(),
         )
     except Interrupted:  # before anything had started
@@ -177,13 +177,20 @@ def start_detached(directory: Path, *, environment: Mapping[str, str] = os.envir
     raise StackError(errors.read_text("utf-8", "replace").strip() or "The stack did not start.")
 
 
-def _migrate(environment: Mapping[str, str]) -> None:
-    bootstrap.migrate(Settings.from_environment(environment))
+class _Database:
+    """Makes the database ready for the processes of the stack."""
 
+    def migrate(self, environment: Mapping[str, str]) -> None:
+        bootstrap.migrate(Settings.from_environment(environment))
 
-def _admit(environment: Mapping[str, str], token: str) -> None:
-    with bootstrap.open_access(Settings.from_environment(environment)) as access:
-        access.store_key(token, tenant=DEFAULT_TENANT_NAME, name="development", scopes=list(Scope))
+    def let_in(self, environment: Mapping[str, str], passwords: Mapping[Role, str]) -> None:
+        bootstrap.let_in(Settings.from_environment(environment), passwords)
+
+    def admit(self, environment: Mapping[str, str], token: str) -> None:
+        with bootstrap.open_access(Settings.from_environment(environment)) as access:
+            access.store_key(
+                token, tenant=DEFAULT_TENANT_NAME, name="development", scopes=list(Scope)
+            )
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:

@@ -1,6 +1,6 @@
 """Tracking codes: what people type and read over the phone to find an order.
 
-A code like ``SL-7K3F-9QXM-2VPD-4`` is 60 random bits in Crockford's base 32 (no I, L, O or U) and a
+A code like ``SL-7K3F-9QXM-2VPD-A`` is 60 random bits in Crockford's base 32 (no I, L, O or U) and a
 check character over them. The check character is the sum of the digits, each times its own power
 of a primitive element of GF(32) (x^5 + x^2 + 1), as in a Reed-Solomon code: it differs after
 every single wrong character and every swap of two different ones.

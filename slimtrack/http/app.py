@@ -8,10 +8,12 @@ import falcon.media
 import msgspec
 
 from slimtrack.http import middleware, problems
-from slimtrack.http.auth import Authentication, Open
+from slimtrack.http.auth import Authentication, Open, RateLimiting
 from slimtrack.http.bulk import OrderBulk
+from slimtrack.http.docs import Documentation
 from slimtrack.http.flow import FlowDocument
-from slimtrack.http.health import Liveness, Readiness
+from slimtrack.http.health import LivenessProbe, ReadinessProbe
+from slimtrack.http.openapi import OpenApiDocument
 from slimtrack.http.orders import (
     OrderCancellation,
     OrderCollection,
@@ -27,6 +29,7 @@ def create_app(
     *,
     tracking: Tracking,
     authentication: Authentication | Open,
+    rate_limiting: RateLimiting | None = None,
     dependencies: Mapping[str, Callable[[], bool]],
     required: Collection[str],
 ) -> falcon.App[Any, Any]:
@@ -35,6 +38,7 @@ def create_app(
     Args:
         tracking: the use cases.
         authentication: who may use them.
+        rate_limiting: how often; None for as often as they like.
         dependencies: by name, whether a server answers; quick, and never raises.
         required: names of the dependencies without which the app is not ready.
     """
@@ -43,7 +47,7 @@ def create_app(
     app.resp_options.media_handlers = falcon.media.Handlers(
         {falcon.MEDIA_JSON: encoder, problems.MEDIA_TYPE: encoder}
     )
-    middleware.install(app, authentication)
+    middleware.install(app, authentication=authentication, rate_limiting=rate_limiting)
     problems.install(app)
     app.add_route("/api/flow", FlowDocument())
     app.add_route("/api/orders", OrderCollection(tracking))
@@ -53,6 +57,8 @@ def create_app(
     app.add_route("/api/orders/{order}/corrections", OrderCorrections(tracking))
     app.add_route("/api/orders/{order}/events", OrderHistory(tracking))
     app.add_route("/api/orders/{order}/reports", OrderReports(tracking))
-    app.add_route("/health/live", Liveness())
-    app.add_route("/health/ready", Readiness(dependencies, required=required))
+    app.add_route("/docs", Documentation())
+    app.add_route("/openapi.json", OpenApiDocument())
+    app.add_route("/health/live", LivenessProbe())
+    app.add_route("/health/ready", ReadinessProbe(dependencies, required=required))
     return app

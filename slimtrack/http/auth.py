@@ -1,12 +1,14 @@
 """Who may do what over the API: `Authorization: Bearer stk_…`."""
 
 from collections.abc import Callable, Mapping
+from math import ceil
 from typing import Final
 
 import falcon
 
 from slimtrack.domain.access import Principal, Scope
 from slimtrack.http import problems
+from slimtrack.limiting import Allowance
 
 #: Which scope each method of a resource needs.
 Scopes = Mapping[str, Scope]
@@ -66,6 +68,36 @@ class Open:
     ) -> None:
         """Let the request pass."""
         req.context.principal = self._principal
+
+
+class RateLimiting:
+    """Refuses callers who ask too often.
+
+    Args:
+        take: counts a request of a key; None where it passes uncounted.
+    """
+
+    def __init__(self, take: Callable[[str], Allowance | None]) -> None:
+        self._take = take
+
+    def process_resource(
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,
+        resource: object,  # noqa: ARG002 - Falcon's signature
+        params: dict[str, object],  # noqa: ARG002 - as above
+    ) -> None:
+        """Count the request of a key; answer 429 when it has used up what it may."""
+        principal: Principal | None = req.context.get("principal")
+        allowance = self._take(principal.key_id) if principal else None
+        if allowance is None:
+            return
+        # draft-ietf-httpapi-ratelimit-headers-10: one policy, of all that a key may do.
+        left = f'"key";r={allowance.remaining};t={ceil(allowance.reset)}'
+        resp.set_header("RateLimit-Policy", f'"key";q={allowance.limit};w=60')
+        resp.set_header("RateLimit", left)
+        if not allowance.allowed:
+            raise problems.rate_limited(allowance.limit, wait=max(1, ceil(allowance.reset)))
 
 
 def _token_of(req: falcon.Request) -> str:

@@ -9,7 +9,7 @@ from slimtrack.domain.order import FINAL, TRANSITIONS, Status
 from slimtrack.http import queries
 from slimtrack.http.auth import PUBLIC
 
-_MERMAID: Final = "text/vnd.mermaid"
+MERMAID: Final = "text/vnd.mermaid"
 
 
 class Move(msgspec.Struct):
@@ -35,7 +35,7 @@ class FlowDocument:
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Return the statuses and the moves between them, as JSON or as a Mermaid diagram."""
         if queries.read_form(req.params, forms=("json", "mermaid")) == "mermaid":
-            resp.content_type = _MERMAID
+            resp.content_type = MERMAID
             resp.text = _diagram()
         else:
             moves = [

@@ -10,7 +10,7 @@ import falcon
 import structlog
 
 from slimtrack.http import problems
-from slimtrack.http.auth import Authentication, Open
+from slimtrack.http.auth import Authentication, Open, RateLimiting
 
 _HEADER: Final = "X-Request-ID"
 _VALID_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -90,6 +90,13 @@ _SECURITY: Final = {
 }
 
 
-def install(app: falcon.App[Any, Any], authentication: Authentication | Open) -> None:
+def install(
+    app: falcon.App[Any, Any],
+    *,
+    authentication: Authentication | Open,
+    rate_limiting: RateLimiting | None,
+) -> None:
     """Add all of them, in the order in which requests pass them."""
     app.add_middleware([RequestScope(), SecurityHeaders(), AcceptJson(), authentication])
+    if rate_limiting:
+        app.add_middleware(rate_limiting)

@@ -125,6 +125,17 @@ def forbidden(scope: str) -> Problem:
     )
 
 
+def rate_limited(most: int, *, wait: int) -> Problem:
+    """Say how many requests a key may make, and when there is room again."""
+    return Problem(
+        HTTPStatus.TOO_MANY_REQUESTS,
+        "rate-limited",
+        "Rate limited",
+        f"The API key may make {most} requests a minute. Try again in {wait} s.",
+        headers={"Retry-After": str(wait)},
+    )
+
+
 def order_not_found(detail: str) -> Problem:
     """Say that there is no such order."""
     return Problem(HTTPStatus.NOT_FOUND, "order-not-found", "Order not found", detail)

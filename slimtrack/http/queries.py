@@ -138,7 +138,7 @@ def read_order(text: str) -> UUID | int:
         raise problems.order_not_found(
             "An order's id has 32 hexadecimal digits in groups of 8, 4, 4, 4 and 12,"
             " as in 01938a5e-7c1d-7b8e-9a57-3f6d2c40b1e8; a tracking code is one like"
-            " SL-7K3F-9QXM-2VPD-X, and one wrong character makes it none."
+            " SL-7K3F-9QXM-2VPD-A, and one wrong character makes it none."
         )
     return number
 

@@ -41,28 +41,44 @@ from slimtrack.http.problems import Fault
 T = TypeVar("T", bound=msgspec.Struct)
 
 
+def _text(what: str, *, most: int, one_line: bool = True, example: str | None = None) -> Meta:
+    """Describe a text; that it is so is checked by the domain, in better words than a schema's."""
+    unwanted = r"\x00-\x1f\x7f-\x9f\u2028\u2029" if one_line else r"\x00-\x08\x0b-\x1f\x7f-\x9f"
+    return Meta(
+        description=f"{what}{' in one line' if one_line else ''}, with something visible in it.",
+        examples=[example] if example else None,
+        extra_json_schema={"minLength": 1, "maxLength": most, "pattern": f"^[^{unwanted}]*$"},
+    )
+
+
+_Description = Annotated[
+    str, _text("What is to be delivered", most=MAX_DESCRIPTION, one_line=False, example="Books")
+]
+_Reference = Annotated[
+    str, _text("Your own order number, used once,", most=MAX_REFERENCE, example="PO-1")
+]
+_Message = Annotated[
+    str, _text("What people read", most=MAX_MESSAGE, one_line=False, example="Left the hub")
+]
+_Location = Annotated[str, _text("Where it happened", most=MAX_LOCATION, example="Kraków hub")]
+_Source = Annotated[str, _text("Who says so", most=MAX_SOURCE, example="scanner 12")]
+#: What an idempotency key may be, here and in its header.
+KEY_PATTERN: Final = "[!-~]{1,255}"
+_Key = Annotated[
+    str,
+    Meta(
+        description="Your name for the placing of this one order: repeated, it has no effect.",
+        extra_json_schema={"pattern": f"^{KEY_PATTERN}$"},
+    ),
+]
+
+
 class PlaceOrder(msgspec.Struct, forbid_unknown_fields=True):
     """A new order."""
 
-    description: Annotated[
-        str,
-        Meta(
-            description=f"What is to be delivered: 1 to {MAX_DESCRIPTION} characters.",
-            examples=["Espresso machine"],
-        ),
-    ]
-    reference: Annotated[
-        str | None,
-        Meta(
-            description="Your own order number, used once; "
-            f"1 to {MAX_REFERENCE} characters in one line.",
-            examples=["PO-1"],
-        ),
-    ] = None
-    metadata: Annotated[
-        dict[str, Any] | None,
-        Meta(description="Whatever you want to find again.", examples=[{"gift": True}]),
-    ] = None
+    description: _Description
+    reference: _Reference | None = None
+    metadata: dict[str, Any] | None = None
     flow: Annotated[
         Flow | None,
         Meta(description="What moves the order; as your tenant is set up, unless you say so."),
@@ -72,46 +88,34 @@ class PlaceOrder(msgspec.Struct, forbid_unknown_fields=True):
 class BulkOrder(PlaceOrder, forbid_unknown_fields=True):
     """One of many new orders."""
 
-    idempotency_key: Annotated[
-        str | None,
-        Meta(description="Your name for this one order's placing: repeated, it has no effect."),
-    ] = None
+    idempotency_key: _Key | None = None
 
 
 class CancelOrder(msgspec.Struct, forbid_unknown_fields=True):
     """Why an order is cancelled."""
 
-    reason: Annotated[
-        str | None,
-        Meta(
-            description=f"For people: 1 to {MAX_MESSAGE} characters.",
-            examples=["Customer changed their mind"],
-        ),
-    ] = None
+    reason: _Message | None = None
 
 
 class MakeReport(msgspec.Struct, forbid_unknown_fields=True):
-    """What a scanner or a courier says."""
+    """What a scanner or a courier says; without a time, it happened now."""
 
     status: Annotated[
         Status,
-        Meta(description="What the parcel reached; not received or cancelled."),
+        Meta(
+            description="What the parcel reached.",
+            extra_json_schema={"enum": sorted(REPORTABLE)},
+        ),
     ]
-    message: Annotated[
-        str | None,
-        Meta(description=f"For people: 1 to {MAX_MESSAGE} characters.", examples=["Left the hub"]),
-    ] = None
-    location: Annotated[
-        str | None,
-        Meta(description=f"Where: 1 to {MAX_LOCATION} characters.", examples=["Kraków hub"]),
-    ] = None
-    source: Annotated[
-        str | None,
-        Meta(description=f"Who says so: 1 to {MAX_SOURCE} characters.", examples=["scanner 12"]),
-    ] = None
+    message: _Message | None = None
+    location: _Location | None = None
+    source: _Source | None = None
     occurred_at: Annotated[
         datetime | None,
-        Meta(description="When it happened, with a time zone; now, if you do not say."),
+        Meta(
+            description="When it happened: from the year 2000 until now.",
+            examples=["2026-01-31T12:00:00Z"],
+        ),
     ] = None
 
 
@@ -121,16 +125,8 @@ class CorrectEvent(msgspec.Struct, forbid_unknown_fields=True):
     sequence: Annotated[
         int, Meta(description="The event that was wrong.", ge=1, le=2**31 - 1, examples=[1])
     ]
-    message: Annotated[
-        str,
-        Meta(
-            description=f"What is right: 1 to {MAX_MESSAGE} characters.",
-            examples=["Scanned in the wrong hub"],
-        ),
-    ]
-    source: Annotated[
-        str | None, Meta(description=f"Who says so: 1 to {MAX_SOURCE} characters.")
-    ] = None
+    message: _Message
+    source: _Source | None = None
 
 
 class History(msgspec.Struct):
@@ -180,8 +176,7 @@ def read_bulk_order(
     return order, given.idempotency_key
 
 
-#: What an idempotency key may be, here and in its header.
-_KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
+_KEY: Final = re.compile(KEY_PATTERN)
 KEY_RULE: Final = "must be 1 to 255 visible ASCII characters"
 
 

@@ -2,15 +2,23 @@
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Final, Protocol
 
 from slimtrack.access import new_token
+from slimtrack.sql.roles import Role
 from slimtrack.stack.directory import StateDirectory
 from slimtrack.stack.logfile import LogFile
-from slimtrack.stack.processes import choose_bind, plan_api, plan_workers, url_of
+from slimtrack.stack.processes import (
+    choose_bind,
+    plan_api,
+    plan_publisher,
+    plan_workers,
+    url_of,
+)
+from slimtrack.stack.provision import POSTGRESQL
 from slimtrack.stack.servers import prepare_servers
 from slimtrack.stack.state import ProcessState, StackState, hold_lock, write_state
 from slimtrack.stack.supervisor import Supervisor
@@ -39,12 +47,24 @@ class Audience(Protocol):
         """Hear once that everything works."""
 
 
+class Database(Protocol):
+    """What is done in the database before the processes start, given their environment."""
+
+    def migrate(self, environment: Mapping[str, str]) -> None:
+        """Apply the migrations."""
+
+    def let_in(self, environment: Mapping[str, str], passwords: Mapping[Role, str]) -> None:
+        """Let roles log in with these passwords."""
+
+    def admit(self, environment: Mapping[str, str], token: str) -> None:
+        """Make a token an API key of the default tenant."""
+
+
 def run_stack(
     directory: Path,
     *,
     environment: Mapping[str, str],
-    migrate: Callable[[Mapping[str, str]], None],
-    admit: Callable[[Mapping[str, str], str], None],
+    database: Database,
     audience: Audience,
 ) -> None:
     """Run a stack until ``Interrupted`` is raised in this thread, then stop it in order.
@@ -52,8 +72,7 @@ def run_stack(
     Args:
         directory: where its state lies.
         environment: what the processes get, besides the servers' URLs.
-        migrate: applies the migrations; given the processes' environment.
-        admit: makes a token an API key of the default tenant; given the same.
+        database: is made ready for the processes.
         audience: told of what happens.
 
     Raises:
@@ -63,7 +82,7 @@ def run_stack(
     with hold_lock(state), closing(LogFile(state.path)) as log:
         host = _Host(state, log=log, audience=audience)
         try:
-            host.start(environment, migrate=migrate, admit=admit)
+            host.start(environment, database)
             host.look_after()
         except Interrupted:
             host.report("Stopping …")
@@ -82,31 +101,42 @@ class _Host:
         self._doing = self._api_url = self._api_key = ""
         self._urls: Mapping[str, str] = {}
 
-    def start(
-        self,
-        environment: Mapping[str, str],
-        *,
-        migrate: Callable[[Mapping[str, str]], None],
-        admit: Callable[[Mapping[str, str], str], None],
-    ) -> None:
+    def start(self, environment: Mapping[str, str], database: Database) -> None:
         self.report("Looking for the servers …")
         servers = prepare_servers(self._state.path, environment=environment, report=self.report)
         inner = {**environment, **servers.environment}
         bind = choose_bind(environment)
         # Before anything is started: this is where a wrong setting shows.
-        workers, api = plan_workers(inner), plan_api(inner, bind=bind)
+        roles = self._roles(inner) if POSTGRESQL in servers.private else {}
+        api = plan_api({**inner, **roles.get(Role.API, {})}, bind=bind)
+        workers = [
+            plan_publisher({**inner, **roles.get(Role.PUBLISHER, {})}),
+            *plan_workers({**inner, **roles.get(Role.WORKER, {})}),
+        ]
         if servers.services:
             self.report("Starting the servers …")
             self._supervisor.start(servers.services)
         self.report("Applying the migrations …")
-        migrate(inner)
+        database.migrate(inner)
+        database.let_in(inner, {role: self._password(role) for role in roles})
         self._api_key = self._state.secret("api-key", make=new_token)
-        admit(inner, self._api_key)
+        database.admit(inner, self._api_key)
         self.report("Starting the processes …")
         self._supervisor.start(workers, [api])
         self._api_url, self._urls = url_of(bind), servers.environment
         self._write()
         self._audience.ready(self._describe())
+
+    def _roles(self, environment: Mapping[str, str]) -> dict[Role, dict[str, str]]:
+        """Return where each role finds the database: only a private one has our passwords."""
+        variable = POSTGRESQL.url_variable
+        place = environment[variable].rpartition("@")[2]
+        return {
+            role: {variable: f"postgresql://{role}:{self._password(role)}@{place}"} for role in Role
+        }
+
+    def _password(self, role: Role) -> str:
+        return self._state.secret(role)
 
     def look_after(self) -> None:
         while True:

@@ -80,11 +80,15 @@ def worker_environment(settings: Settings) -> dict[str, str]:
     }
 
 
+def plan_publisher(environment: Mapping[str, str]) -> Service:
+    """Return the publisher."""
+    return Service(name="publisher", command=publisher_command(), ready=None, env=environment)
+
+
 def plan_workers(environment: Mapping[str, str]) -> list[Service]:
-    """Return the publisher and a process group for each queue."""
+    """Return a process group for each queue."""
     settings = Settings.from_environment(environment)
-    publisher = Service(name="publisher", command=publisher_command(), ready=None, env=environment)
-    workers = [
+    return [
         Service(
             name=f"worker-{stage}",
             command=worker_command(settings, queues=queues),
@@ -94,7 +98,6 @@ def plan_workers(environment: Mapping[str, str]) -> list[Service]:
         )
         for stage, queues in _GROUPS.items()
     ]
-    return [publisher, *workers]
 
 
 def plan_api(environment: Mapping[str, str], *, bind: str) -> Service:

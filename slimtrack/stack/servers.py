@@ -1,13 +1,13 @@
 """The servers that a stack needs: given by URL, or private to it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from slimtrack.stack import postgresql, rabbitmq, redis
 from slimtrack.stack.directory import StateDirectory, free_ports
-from slimtrack.stack.provision import POSTGRESQL, RABBITMQ, REDIS, provide
+from slimtrack.stack.provision import POSTGRESQL, RABBITMQ, REDIS, Kind, provide
 from slimtrack.stack.service import Service
 
 _KINDS: Final = (POSTGRESQL, RABBITMQ, REDIS)
@@ -19,6 +19,8 @@ class Servers:
 
     services: tuple[Service, ...]
     environment: Mapping[str, str]
+    #: Which of them are ours alone.
+    private: Collection[Kind] = ()
 
 
 def prepare_servers(
@@ -59,4 +61,4 @@ def prepare_servers(
         service, url = redis.prepare(state, programs[REDIS], port=next(ports))
         services.append(service)
         urls[REDIS.url_variable] = url
-    return Servers(services=tuple(services), environment=urls)
+    return Servers(services=tuple(services), environment=urls, private=tuple(programs))

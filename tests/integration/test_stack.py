@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from observing import wait_until
 
@@ -88,6 +89,10 @@ def slimtrack() -> Iterator[Slimtrack]:
             assert processes_of(command.directory) == []
 
 
+#: Each has a role of its own in the database.
+PROGRAMS = ("api", "publisher", "worker")
+
+
 def test_a_stack_starts_shows_itself_heals_and_stops(slimtrack: Slimtrack) -> None:
     assert slimtrack("status").returncode == 3
 
@@ -101,6 +106,15 @@ def test_a_stack_starts_shows_itself_heals_and_stops(slimtrack: Slimtrack) -> No
         assert json.load(answer)["status"] == "ready"
     assert "publisher.started" in slimtrack("logs", "publisher").stdout
     assert "postgresql" not in slimtrack("logs", "publisher").stdout
+
+    stack = running_stack(slimtrack.directory)
+    assert stack
+    with psycopg.connect(stack.environment["DATABASE_URL"]) as database:
+        users = database.execute(
+            "SELECT DISTINCT usename, application_name FROM pg_stat_activity"
+            " WHERE application_name ~ '^slimtrack (api|publisher|worker)$' ORDER BY 1"
+        ).fetchall()
+    assert users == [(f"slimtrack_{name}", f"slimtrack {name}") for name in PROGRAMS]
 
     second = slimtrack("up")
     assert second.returncode == 1

@@ -1,0 +1,110 @@
+"""How often a key may ask, counted in Redis for all processes."""
+
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from uuid import uuid4
+
+import falcon.testing
+import pytest
+from psycopg_pool import ConnectionPool
+
+from slimtrack.access import Access
+from slimtrack.domain.access import Scope
+from slimtrack.http.app import create_app
+from slimtrack.http.auth import Authentication, RateLimiting
+from slimtrack.limiting import RateLimiter
+from slimtrack.telemetry import metrics
+from slimtrack.tracking import Tracking
+
+
+@pytest.fixture
+def name() -> str:
+    return uuid4().hex
+
+
+def skipped() -> float:
+    [metric] = metrics.RATE_LIMIT_SKIPPED.collect()
+    return next(each.value for each in metric.samples if each.name.endswith("_total"))
+
+
+def test_so_many_requests_pass_and_no_more(servers: Mapping[str, str], name: str) -> None:
+    one, other = (RateLimiter(servers["REDIS_URL"], per_minute=5) for _ in range(2))
+    taken = [each.take(name) for each in (one, other, one, other, one)]
+    assert [each and (each.allowed, each.remaining) for each in taken] == [
+        (True, left) for left in (4, 3, 2, 1, 0)
+    ]
+    refused = other.take(name)
+    assert refused
+    assert (refused.allowed, refused.limit, refused.remaining) == (False, 5, 0)
+    assert 0 < refused.reset <= 60
+    fresh = one.take(name + "*")
+    assert fresh
+    assert fresh.allowed
+
+
+def test_many_at_once_do_not_pass_together(servers: Mapping[str, str], name: str) -> None:
+    limiter = RateLimiter(servers["REDIS_URL"], per_minute=100)
+    with ThreadPoolExecutor(16) as threads:
+        taken = list(threads.map(lambda _: limiter.take(name), range(200)))
+    assert sum(each is not None and each.allowed for each in taken) == 100
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """The URL of a Redis that takes connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"redis://127.0.0.1:{server.getsockname()[1]}/0"
+
+
+def test_without_redis_requests_pass_at_once_and_are_counted(silent: str, name: str) -> None:
+    for url in (silent, "redis://127.0.0.1:1/0"):
+        limiter, before = RateLimiter(url, per_minute=1), skipped()
+        started = time.monotonic()
+        assert [limiter.take(name) for _ in range(100)] == [None] * 100
+        assert time.monotonic() - started < 1
+        assert skipped() - before == 100
+
+
+def test_redis_is_asked_again_when_it_is_back(servers: Mapping[str, str], name: str) -> None:
+    now = [0.0]
+    limiter = RateLimiter("redis://127.0.0.1:1/0", per_minute=1, clock=lambda: now[0])
+    assert limiter.take(name) is None
+    limiter = RateLimiter(servers["REDIS_URL"], per_minute=1, clock=lambda: now[0])
+    limiter._silent_until = 1.0  # noqa: SLF001 - as after a failure
+    assert limiter.take(name) is None
+    now[0] = 1.0
+    assert limiter.take(name)
+
+
+def test_a_key_that_asks_too_often_is_told_when_to_come_back(
+    servers: Mapping[str, str], tracking: Tracking, pool: ConnectionPool
+) -> None:
+    access = Access(pool)
+    limiter = RateLimiter(servers["REDIS_URL"], per_minute=2)
+    app = create_app(
+        tracking=tracking,
+        authentication=Authentication(access.authenticate),
+        rate_limiting=RateLimiting(limiter.take),
+        dependencies={},
+        required=(),
+    )
+    token, other = (
+        access.create_key(tenant="default", name="test", scopes=[Scope.ORDERS_READ])
+        for _ in range(2)
+    )
+
+    def ask(token: str) -> falcon.testing.Result:
+        headers = {"Authorization": f"Bearer {token}"}
+        return falcon.testing.simulate_get(app, "/api/orders", headers=headers)
+
+    answers = [ask(token) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+    assert answers[0].headers["RateLimit-Policy"] == '"key";q=2;w=60'
+    assert answers[0].headers["RateLimit"].startswith('"key";r=1;t=')
+    assert answers[2].json["type"] == "urn:slimtrack:problem:rate-limited"
+    assert 1 <= int(answers[2].headers["Retry-After"]) <= 60
+    assert ask(other).status_code == 200
+    for _ in range(5):
+        assert falcon.testing.simulate_get(app, "/health/live").status_code == 200

@@ -1,0 +1,116 @@
+"""The OpenAPI document, and whether the API does as it says."""
+
+import random
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import falcon.inspect
+import pytest
+import schemathesis
+from clients import Caller, Callers
+from hypothesis import HealthCheck, Phase, assume, given, settings
+from hypothesis import strategies as st
+from schemathesis import GenerationMode
+from schemathesis.checks import CHECKS
+from schemathesis.core.parameters import ParameterLocation
+from schemathesis.core.result import Ok
+
+from slimtrack.domain.access import Scope
+from slimtrack.http.openapi import document
+
+TOKEN = "stk_" + 12 * "0" + "_" + 64 * "0"
+AUTHORIZATION = {"Authorization": f"Bearer {TOKEN}"}
+#: What a schema cannot say: why a request that is right by the document may be refused.
+BEYOND_SCHEMA = (
+    "expected int, got float",  # 2.0 is an integer to a schema
+    "idempotency-key-reused",
+    "is not that of an event",
+    "page by number or by cursor",
+    "must not be empty",
+    "must be at most 4096 bytes",
+    "levels deep",
+    "future",
+    "2000",
+)
+
+
+def test_the_document_has_every_route_and_every_route_is_in_the_document(
+    caller: Caller,
+) -> None:
+    answer = caller.simulate_get("/openapi.json")
+    assert answer.status_code == 200
+    assert answer.json == document()
+    shown = caller.simulate_get("/docs")
+    assert shown.headers["Content-Type"].startswith("text/html")
+    assert "<script" not in shown.text
+    for path, methods in document()["paths"].items():
+        assert path in shown.text
+        for method in methods:
+            place = path.replace("{order}", "7")
+            assert caller.simulate_request(method.upper(), place).status_code != 405
+    routes = {route.path for route in falcon.inspect.inspect_routes(caller.app)}
+    assert routes - {"/docs", "/openapi.json"} == set(document()["paths"])
+
+
+def is_wrong(case: schemathesis.Case[Any], location: ParameterLocation) -> bool:
+    component = case.meta and case.meta.components.get(location)
+    return bool(component and component.mode.is_negative)
+
+
+def beyond_the_schema(response: schemathesis.Response) -> Iterator[str]:
+    """Name the checks that do not suit an answer, because a schema cannot say what was wrong."""
+    if response.status_code == 412 or any(reason in response.text for reason in BEYOND_SCHEMA):
+        yield "positive_data_acceptance"
+    if '"refused":' in response.text and '"refused":0' not in response.text:
+        yield "negative_data_rejection"  # each row of many has an answer of its own
+
+
+@pytest.mark.timeout(900)
+def test_no_request_breaks_the_api_or_its_document(
+    callers: Callers, pytestconfig: pytest.Config
+) -> None:
+    count = pytestconfig.getoption("fuzz_cases")
+    callers.access.store_key(TOKEN, tenant="default", name="fuzzer", scopes=list(Scope))
+    caller = callers.with_token(TOKEN)
+    some = [caller.place()["id"] for _ in range(20)]
+    choice = random.Random(7)  # noqa: S311 - a choice
+    schema = schemathesis.openapi.from_wsgi("/openapi.json", caller.app)
+    answered: Counter[tuple[str, int]] = Counter()
+    cases = st.one_of(
+        [
+            operation.ok().as_strategy(generation_mode=mode)
+            for operation in schema.get_all_operations()
+            if isinstance(operation, Ok)
+            for mode in GenerationMode
+        ]
+    )
+
+    @given(case=cases)
+    @settings(
+        max_examples=count,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    def check(case: schemathesis.Case[Any]) -> None:
+        # What an empty list adds to a query is nothing.
+        assume([] not in (case.query or {}).values())
+        if case.path_parameters and choice.random() < 0.7:
+            case.path_parameters["order"] = choice.choice(some)
+        # A header that is wrong on purpose may be the key.
+        headers = {} if is_wrong(case, ParameterLocation.HEADER) else AUTHORIZATION
+        response = case.call(headers=headers)
+        answered[case.operation.label, response.status_code] += 1
+        excluded: list[Any] = [CHECKS.get_one(name) for name in beyond_the_schema(response)]
+        case.validate_response(response, excluded_checks=excluded, headers=headers)
+
+    check()
+
+    print(answered)  # noqa: T201 - shown where the test fails
+    assert sum(answered.values()) >= count
+    assert not [key for key in answered if key[1] >= 500]
+    assert answered["POST /api/orders", 201] > count / 100
+    assert answered["POST /api/orders/{order}/reports", 200]
