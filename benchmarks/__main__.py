@@ -3,6 +3,7 @@
 import json
 import statistics
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Final, NamedTuple
 
@@ -10,10 +11,18 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.measures import FaultError, Result, first_stage, waiting_orders, whole_orders
+from benchmarks.measures import (
+    FaultError,
+    Result,
+    bulk_orders,
+    first_stage,
+    histories,
+    waiting_orders,
+    whole_orders,
+)
 from benchmarks.system import System, run_system
 
-_MEASURES: Final = ("orders", "latency", "waiting")
+_MEASURES: Final = ("orders", "latency", "waiting", "bulk", "histories")
 
 
 class Line(NamedTuple):
@@ -55,12 +64,22 @@ def bench(
     lines: list[Line] = []
     try:
         with run_system() as system:
-            if only in {None, "orders"}:
-                lines += _measure_orders(system, orders=orders, runs=runs, progress=progress)
-            if only in {None, "latency"}:
-                lines += _measure_latency(system, seconds=seconds, runs=runs, progress=progress)
-            if only in {None, "waiting"}:
-                lines += _measure_waiting(system, progress=progress)
+            measures: dict[str, Callable[[], list[Line]]] = {
+                "orders": lambda: _measure_orders(
+                    system, orders=orders, runs=runs, progress=progress
+                ),
+                "latency": lambda: _measure_latency(
+                    system, seconds=seconds, runs=runs, progress=progress
+                ),
+                "waiting": lambda: _measure_waiting(system, progress=progress),
+                "bulk": lambda: _measure_bulk(
+                    system, orders=5 * orders, runs=runs, progress=progress
+                ),
+                "histories": lambda: _measure_histories(system, runs=runs, progress=progress),
+            }
+            for name, measure in measures.items():
+                if only in {None, name}:
+                    lines += measure()
     except FaultError as error:
         progress.print(str(error), style="red")
         raise typer.Exit(1) from error
@@ -103,6 +122,30 @@ def _measure_waiting(system: System, *, progress: Console) -> list[Line]:
     progress.print("10,000 orders that wait …")
     waiting = [waiting_orders(system, orders=10_000)]
     return [Line("CPU s in 10 s, 10,000 orders waiting", "s", waiting, ceiling=1)]
+
+
+def _measure_bulk(system: System, *, orders: int, runs: int, progress: Console) -> list[Line]:
+    over_http, alone = [], []
+    for run in range(runs):
+        progress.print(f"Bulk, run {run + 1} of {runs} …")
+        pair = bulk_orders(system, orders=orders)
+        over_http.append(pair[0])
+        alone.append(pair[1])
+    return [
+        Line("orders in bulk, over HTTP", "/s", over_http),
+        Line("the statement alone, two connections", "/s", alone),
+    ]
+
+
+def _measure_histories(system: System, *, runs: int, progress: Console) -> list[Line]:
+    progress.print("Histories …")
+    pairs = [histories(system, reads=2_000) for _ in range(runs)]
+    return [
+        Line("a history from PostgreSQL", "µs", [pair[0] for pair in pairs]),
+        Line("a history through Redis", "µs", [pair[1] for pair in pairs]),
+        Line("10 times as long, from PostgreSQL", "µs", [pair[2] for pair in pairs]),
+        Line("10 times as long, through Redis", "µs", [pair[3] for pair in pairs]),
+    ]
 
 
 def _show(lines: list[Line]) -> None:

@@ -5,13 +5,19 @@ import json
 import statistics
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 from uuid import UUID
 
+import msgspec
+
 from benchmarks.system import Processes, System, wait_for
-from slimtrack.domain.order import JOURNEY, NewOrder, Order, new_order_id
+from slimtrack.caching import HistoryCache
+from slimtrack.changing import Changes, Target
+from slimtrack.domain.order import JOURNEY, Flow, NewOrder, Order, Status, new_order_id
+from slimtrack.domain.report import Report
 from slimtrack.routing import Schedule
 from slimtrack.sql.pool import open_pool
 from slimtrack.tracking import Tracking
@@ -144,6 +150,101 @@ def waiting_orders(system: System, *, orders: int) -> Result:
             "MB more": (after - before) / 1e6,
         },
     )
+
+
+def bulk_orders(system: System, *, orders: int) -> tuple[Result, Result]:
+    """Measure orders accepted per second by the bulk endpoint, and by its statement alone.
+
+    One client process with four connections sends 500 orders a request to two gunicorn workers;
+    then two threads call the statement in this process, with nothing around it. Nobody
+    works on the orders meanwhile.
+    """
+    body = json.dumps([{"description": "A parcel"}] * _BATCH).encode()
+    with system.api() as api:
+        started = time.perf_counter()
+        with ThreadPoolExecutor(4) as threads:
+            counts = threads.map(
+                lambda _: _send_bulk(api.api_url, body, orders // 4 // _BATCH), range(4)
+            )
+            placed = sum(counts)
+        over_http = placed / (time.perf_counter() - started)
+        with open_pool(
+            api.settings.database_url, application_name="bench", size=2, options={}, timeout=5
+        ) as pool:
+            tracking = Tracking(
+                pool, wake_up=lambda: None, schedule=Schedule(api.settings.stage_delays)
+            )
+
+            def place(_: int) -> None:
+                tracking.place_many(
+                    [NewOrder(id=new_order_id(), description="A parcel") for _ in range(_BATCH)]
+                )
+
+            started = time.perf_counter()
+            with ThreadPoolExecutor(2) as threads:
+                list(threads.map(place, range(orders // _BATCH)))
+            alone = orders / (time.perf_counter() - started)
+        with system.connect() as database:
+            row = database.execute("SELECT count(*) FROM outbox").fetchone()
+    if row != (placed + orders,):
+        raise FaultError(f"{placed} and {orders} orders were placed, and {row} are there.")
+    return Result(figure=over_http), Result(figure=alone)
+
+
+def _send_bulk(api_url: str, body: bytes, times: int) -> int:
+    connection = http.client.HTTPConnection(urlsplit(api_url).netloc, timeout=60)
+    placed = 0
+    for _ in range(times):
+        connection.request("POST", "/api/orders/bulk", body, {"Content-Type": "application/json"})
+        placed += int(json.loads(connection.getresponse().read())["placed"])
+    connection.close()
+    return placed
+
+
+def histories(system: System, *, reads: int) -> tuple[Result, Result, Result, Result]:
+    """Measure the microseconds of reading a history of 5 events, and of one of 50.
+
+    From PostgreSQL: the statement and the encoding. Through Redis: the version from PostgreSQL,
+    then the history, which is there. Interleaved, in one thread.
+    """
+    figures: list[Result] = []
+    with (
+        system.api() as api,
+        open_pool(
+            api.settings.database_url, application_name="bench", size=1, options={}, timeout=5
+        ) as pool,
+    ):
+        tracking = Tracking(
+            pool, wake_up=lambda: None, schedule=Schedule(api.settings.stage_delays)
+        )
+        cache = HistoryCache(api.settings.redis_url)
+        for events in (5, 50):
+            order = tracking.place(
+                NewOrder(id=new_order_id(), description="A parcel", flow=Flow.REPORTED)
+            )
+            target = Target(order=order.id, tenant_id=None)
+            with pool.connection() as connection:
+                changes = Changes(
+                    connection, schedule=Schedule({}), fan_out=False, answer_lifetime=0
+                )
+                for _ in range(events - 1):
+                    changes.report(target, Report(status=Status.RECEIVED))
+            spent = [0.0, 0.0]
+            cached = b""
+            for _ in range(reads):
+                started = time.perf_counter()
+                read = msgspec.json.encode(tracking.history(order.id))
+                between = time.perf_counter()
+                version = tracking.version(order.id)
+                cached = cache.get(order.id, version=version) or b""
+                spent[0] += between - started
+                spent[1] += time.perf_counter() - between
+                if not cached:
+                    cache.put(order.id, version=version, history=read)
+            if cached != read:
+                raise FaultError("The cache did not give what was put into it.")
+            figures += [Result(figure=1e6 * each / reads) for each in spent]
+    return figures[0], figures[1], figures[2], figures[3]
 
 
 def _fill(processes: Processes, *, orders: int, delay: float) -> None:

@@ -31,13 +31,7 @@ class System:
         """Run all processes on emptied tables, with these settings."""
         environment = {**self.environment, **settings}
         bind = choose_bind(environment)
-        with self.connect() as database:
-            database.execute(
-                "TRUNCATE orders, order_statuses, order_events, outbox, dead_letters,"
-                " idempotency_keys"
-            )
-            # Deferred work of the last measure shall not be paid in this one.
-            database.execute("CHECKPOINT")
+        self._empty()
         supervisor = Supervisor(on_line=lambda *_: None)
         try:
             api = plan_api(environment, bind=bind)
@@ -45,6 +39,29 @@ class System:
             yield Processes(Settings.from_environment(environment), supervisor, api.address)
         finally:
             supervisor.stop()
+
+    @contextmanager
+    def api(self) -> Iterator["Processes"]:
+        """Run the API alone, on emptied tables."""
+        environment = {**self.environment, "SLIMTRACK_API_WORKERS": "2"}
+        bind = choose_bind(environment)
+        self._empty()
+        supervisor = Supervisor(on_line=lambda *_: None)
+        try:
+            api = plan_api(environment, bind=bind)
+            supervisor.start([api])
+            yield Processes(Settings.from_environment(environment), supervisor, api.address)
+        finally:
+            supervisor.stop()
+
+    def _empty(self) -> None:
+        with self.connect() as database:
+            database.execute(
+                "TRUNCATE orders, order_statuses, order_events, outbox, dead_letters,"
+                " idempotency_keys"
+            )
+            # Deferred work of the last measure shall not be paid in this one.
+            database.execute("CHECKPOINT")
 
     def connect(self) -> psycopg.Connection[Any]:
         """Open a connection in autocommit."""

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from slimtrack import __version__
-from slimtrack.commands import access, audit, dead_letters, demo, orders, processes, stack
+from slimtrack.commands import access, audit, dead_letters, demo, events, orders, processes, stack
 from slimtrack.domain.errors import SettingsError, SlimTrackError
 from slimtrack.telemetry import logs
 
@@ -45,6 +45,7 @@ app.command(rich_help_panel="The local stack")(stack.logs)
 app.command(rich_help_panel="The local stack")(stack.down)
 app.command("import", rich_help_panel="Orders")(orders.import_)
 app.command(rich_help_panel="Orders")(orders.track)
+app.command(rich_help_panel="Orders")(events.events)
 app.add_typer(access.keys, rich_help_panel="Access")
 app.add_typer(access.tenants, rich_help_panel="Access")
 app.add_typer(dead_letters.app, rich_help_panel="Operations")

@@ -2,17 +2,10 @@
 
 import time
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
-import structlog
-
+from slimtrack.optional import TIMEOUT, Optional
 from slimtrack.telemetry import metrics
-
-_log: Final = structlog.get_logger()
-
-#: Seconds that Redis has to answer, and for which nobody asks it after it did not.
-_TIMEOUT: Final = 0.1
-_PAUSE: Final = 1.0
 
 
 class Allowance(NamedTuple):
@@ -41,25 +34,21 @@ class RateLimiter:
     ) -> None:
         self._redis_url = redis_url
         self._per_minute = per_minute
-        self._clock = clock
+        self._server = Optional("redis", clock=clock)
         self._limiter: Any = None
         self._item: Any = None
-        self._silent_until = 0.0
 
     def take(self, name: str) -> Allowance | None:
         """Count a request; None if it passes uncounted, because Redis does not answer."""
-        if self._clock() < self._silent_until:
+        allowance = self._server.ask(lambda: self._take(name))
+        if allowance is None:
             metrics.RATE_LIMIT_SKIPPED.inc()
-            return None
-        try:
-            limiter = self._limiter or self._connect()
-            allowed = limiter.hit(self._item, name)
-            stats = limiter.get_window_stats(self._item, name)
-        except Exception as error:  # noqa: BLE001 - whatever is wrong with Redis, requests pass
-            self._silent_until = self._clock() + _PAUSE
-            metrics.RATE_LIMIT_SKIPPED.inc()
-            _log.warning("rate_limit.skipped", error=f"{type(error).__name__}: {error}")
-            return None
+        return allowance
+
+    def _take(self, name: str) -> Allowance:
+        limiter = self._limiter or self._connect()
+        allowed = limiter.hit(self._item, name)
+        stats = limiter.get_window_stats(self._item, name)
         reset = max(0.0, stats.reset_time - time.time())
         return Allowance(allowed, self._per_minute, stats.remaining if allowed else 0, reset)
 
@@ -71,8 +60,8 @@ class RateLimiter:
 
         storage = RedisStorage(
             self._redis_url,
-            socket_timeout=_TIMEOUT,
-            socket_connect_timeout=_TIMEOUT,
+            socket_timeout=TIMEOUT,
+            socket_connect_timeout=TIMEOUT,
         )
         self._item = RateLimitItemPerMinute(self._per_minute)
         self._limiter = SlidingWindowCounterRateLimiter(storage)

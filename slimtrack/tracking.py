@@ -133,6 +133,20 @@ class Tracking:
             raise OrderNotFoundError(name_of(order))
         return found
 
+    def version(self, order_id: UUID, *, tenant_id: int | None = None) -> int:
+        """Return which version of itself an order is.
+
+        Raises:
+            OrderNotFoundError: there is no such order.
+            UnavailableError: the database does not answer.
+        """
+        version = self._retried(
+            lambda connection: orders.get_version(connection, order_id, tenant_id=tenant_id)
+        )
+        if version is None:
+            raise OrderNotFoundError(order_id)
+        return version
+
     def list(self, listing: Listing, *, limit: int, offset: int = 0) -> list[Order]:
         """Return the orders that a listing asks for.
 

@@ -7,6 +7,7 @@ import falcon.testing
 from psycopg_pool import ConnectionPool
 
 from slimtrack.access import Access
+from slimtrack.caching import HistoryCache
 from slimtrack.domain.access import Scope
 from slimtrack.domain.order import Flow
 from slimtrack.http.app import create_app
@@ -41,10 +42,11 @@ class Caller(falcon.testing.TestClient):
 class Callers:
     """Makes callers of one API."""
 
-    def __init__(self, tracking: Tracking, pool: ConnectionPool) -> None:
+    def __init__(self, tracking: Tracking, pool: ConnectionPool, *, redis_url: str) -> None:
         self.access = Access(pool)
         self._app = create_app(
             tracking=tracking,
+            cache=HistoryCache(redis_url),
             authentication=Authentication(self.access.authenticate),
             dependencies={},
             required=(),

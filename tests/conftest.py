@@ -167,9 +167,9 @@ def retrying(pool: ConnectionPool) -> Retrying:
 
 
 @pytest.fixture
-def callers(tracking: Tracking, pool: ConnectionPool) -> Callers:
+def callers(tracking: Tracking, pool: ConnectionPool, settings: Settings) -> Callers:
     """Callers of an API on this test's database."""
-    return Callers(tracking, pool)
+    return Callers(tracking, pool, redis_url=settings.redis_url)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from wsgiref.types import WSGIApplication
 from slimtrack import probes
 from slimtrack.access import Access
 from slimtrack.bootstrap.database import CALLER_POOL_TIMEOUT, CALLER_SESSION, create_tracking
+from slimtrack.caching import HistoryCache
 from slimtrack.domain.access import ANYBODY
 from slimtrack.http.app import create_app
 from slimtrack.http.auth import Authentication, Open, RateLimiting
@@ -30,6 +31,7 @@ def create_api(settings: Settings) -> WSGIApplication:
     atexit.register(pool.close)
     return create_app(
         tracking=create_tracking(settings, pool, wake_up=WakeUp(settings.database_url).send),
+        cache=HistoryCache(settings.redis_url),
         authentication=(
             Authentication(Access(pool).authenticate) if settings.authentication else Open(ANYBODY)
         ),

@@ -7,6 +7,7 @@ import falcon
 import falcon.media
 import msgspec
 
+from slimtrack.caching import HistoryCache
 from slimtrack.http import middleware, problems
 from slimtrack.http.auth import Authentication, Open, RateLimiting
 from slimtrack.http.bulk import OrderBulk
@@ -28,6 +29,7 @@ from slimtrack.tracking import Tracking
 def create_app(
     *,
     tracking: Tracking,
+    cache: HistoryCache,
     authentication: Authentication | Open,
     rate_limiting: RateLimiting | None = None,
     dependencies: Mapping[str, Callable[[], bool]],
@@ -37,6 +39,7 @@ def create_app(
 
     Args:
         tracking: the use cases.
+        cache: keeps the histories of orders.
         authentication: who may use them.
         rate_limiting: how often; None for as often as they like.
         dependencies: by name, whether a server answers; quick, and never raises.
@@ -55,7 +58,7 @@ def create_app(
     app.add_route("/api/orders/{order}", OrderItem(tracking))
     app.add_route("/api/orders/{order}/cancel", OrderCancellation(tracking))
     app.add_route("/api/orders/{order}/corrections", OrderCorrections(tracking))
-    app.add_route("/api/orders/{order}/events", OrderHistory(tracking))
+    app.add_route("/api/orders/{order}/events", OrderHistory(tracking, cache=cache))
     app.add_route("/api/orders/{order}/reports", OrderReports(tracking))
     app.add_route("/docs", Documentation())
     app.add_route("/openapi.json", OpenApiDocument())

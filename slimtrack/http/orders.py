@@ -5,7 +5,9 @@ from typing import ClassVar, Final
 from uuid import UUID
 
 import falcon
+import msgspec
 
+from slimtrack.caching import HistoryCache
 from slimtrack.changing import Changes, Target
 from slimtrack.domain.access import Scope
 from slimtrack.domain.errors import ReferenceTakenError
@@ -94,8 +96,9 @@ class OrderHistory:
 
     scopes: ClassVar[Scopes] = {"GET": Scope.ORDERS_READ}
 
-    def __init__(self, tracking: Tracking) -> None:
+    def __init__(self, tracking: Tracking, *, cache: HistoryCache) -> None:
         self._tracking = tracking
+        self._cache = cache
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, order: str) -> None:
         """Return the events of one order, oldest first."""
@@ -103,7 +106,16 @@ class OrderHistory:
         tenant_id = req.context.principal.tenant_id
         if isinstance(wanted, int):
             wanted = self._tracking.get(wanted, tenant_id=tenant_id).id
-        resp.media = schemas.History(wanted, self._tracking.history(wanted, tenant_id=tenant_id))
+        version = self._tracking.version(wanted, tenant_id=tenant_id)
+        resp.content_type = falcon.MEDIA_JSON
+        resp.data = self._cache.get(wanted, version=version) or self._read(wanted)
+
+    def _read(self, order_id: UUID) -> bytes:
+        events = self._tracking.history(order_id)
+        history = msgspec.json.encode(schemas.History(order_id, events))
+        # It may have grown since its version was read.
+        self._cache.put(order_id, version=events[-1].sequence, history=history)
+        return history
 
 
 class OrderCancellation:

@@ -22,7 +22,7 @@ except SettingsError as error:
     sys.exit(str(error))
 
 bind = _settings.api_bind
-worker_class = "gthread"
+worker_class = "slimtrack.http.framing.ProblemWorker"
 workers = _settings.api_workers
 threads = _settings.api_threads
 # Connections are made after the fork: two processes cannot share one.

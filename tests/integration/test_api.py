@@ -7,6 +7,7 @@ import falcon.testing
 import psycopg
 import pytest
 
+from slimtrack.caching import HistoryCache
 from slimtrack.domain.access import ANYBODY
 from slimtrack.domain.order import Status
 from slimtrack.http.app import create_app
@@ -18,9 +19,14 @@ UNKNOWN = "/api/orders/01938a5e-7c1d-7b8e-9a57-3f6d2c40b1e8"
 
 @pytest.fixture
 def client(tracking: Tracking) -> falcon.testing.TestClient:
-    return falcon.testing.TestClient(
-        create_app(tracking=tracking, authentication=Open(ANYBODY), dependencies={}, required=())
+    app = create_app(
+        tracking=tracking,
+        cache=HistoryCache("redis://127.0.0.1:1/0"),
+        authentication=Open(ANYBODY),
+        dependencies={},
+        required=(),
     )
+    return falcon.testing.TestClient(app)
 
 
 def place(client: falcon.testing.TestClient, **fields: Any) -> falcon.testing.Result:

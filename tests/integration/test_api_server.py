@@ -165,8 +165,15 @@ FRAMING = {
 def test_bad_framing_is_refused_and_never_a_row(
     server: Server, connection: psycopg.Connection
 ) -> None:
-    answers = {name: server.send(request).status for name, (request, _) in FRAMING.items()}
-    assert answers == {name: status for name, (_, status) in FRAMING.items()}
+    answers = {name: server.send(request) for name, (request, _) in FRAMING.items()}
+    assert {name: answer.status for name, answer in answers.items()} == {
+        name: status for name, (_, status) in FRAMING.items()
+    }
+    for answer in answers.values():
+        assert answer.headers["Content-Type"] == "application/problem+json"
+        assert json.loads(answer.body)["status"] == answer.status
+        assert json.loads(answer.body)["detail"]
+        assert answer.headers["X-Request-ID"]
     assert server.send(GET + b"\r\n").status == 200
     assert connection.execute("SELECT count(*) FROM orders").fetchone() == (0,)
 

@@ -8,9 +8,11 @@ from uuid import uuid4
 
 import falcon.testing
 import pytest
+from proxy import Proxy
 from psycopg_pool import ConnectionPool
 
 from slimtrack.access import Access
+from slimtrack.caching import HistoryCache
 from slimtrack.domain.access import Scope
 from slimtrack.http.app import create_app
 from slimtrack.http.auth import Authentication, RateLimiting
@@ -69,13 +71,16 @@ def test_without_redis_requests_pass_at_once_and_are_counted(silent: str, name: 
 
 def test_redis_is_asked_again_when_it_is_back(servers: Mapping[str, str], name: str) -> None:
     now = [0.0]
-    limiter = RateLimiter("redis://127.0.0.1:1/0", per_minute=1, clock=lambda: now[0])
-    assert limiter.take(name) is None
-    limiter = RateLimiter(servers["REDIS_URL"], per_minute=1, clock=lambda: now[0])
-    limiter._silent_until = 1.0  # noqa: SLF001 - as after a failure
-    assert limiter.take(name) is None
-    now[0] = 1.0
-    assert limiter.take(name)
+    with Proxy(servers["REDIS_URL"]) as proxy:
+        limiter = RateLimiter(proxy.url, per_minute=9, clock=lambda: now[0])
+        assert limiter.take(name)
+        proxy.refuse()
+        proxy.cut()
+        assert limiter.take(name) is None
+        proxy.accept()
+        assert limiter.take(name) is None
+        now[0] = 1.1
+        assert limiter.take(name)
 
 
 def test_a_key_that_asks_too_often_is_told_when_to_come_back(
@@ -85,6 +90,7 @@ def test_a_key_that_asks_too_often_is_told_when_to_come_back(
     limiter = RateLimiter(servers["REDIS_URL"], per_minute=2)
     app = create_app(
         tracking=tracking,
+        cache=HistoryCache(servers["REDIS_URL"]),
         authentication=Authentication(access.authenticate),
         rate_limiting=RateLimiting(limiter.take),
         dependencies={},

@@ -10,6 +10,7 @@ import pytest
 import structlog
 from psycopg_pool import ConnectionPool
 
+from slimtrack.caching import HistoryCache
 from slimtrack.domain.access import ANYBODY
 from slimtrack.http.app import create_app
 from slimtrack.http.auth import Open
@@ -31,6 +32,7 @@ def client(**states: bool) -> falcon.testing.TestClient:
     return falcon.testing.TestClient(
         create_app(
             tracking=unreachable(),
+            cache=HistoryCache("redis://127.0.0.1:1/0"),
             authentication=Open(ANYBODY),
             dependencies={name: partial(bool, state) for name, state in states.items()},
             required=set(states) - {"redis"},
@@ -100,6 +102,7 @@ def test_an_unexpected_error_is_logged_once_and_its_words_stay_inside(lines: lis
 
     app = create_app(
         tracking=unreachable(),
+        cache=HistoryCache("redis://127.0.0.1:1/0"),
         authentication=Open(ANYBODY),
         dependencies={"postgresql": fail},
         required=(),

@@ -1,0 +1,195 @@
+"""Events for other services: every one, at least once, as CloudEvents."""
+
+import json
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+import pytest
+from clients import Caller, Callers
+from cloudevents.http import from_json
+from observing import count_waiting, take_all, wait_until
+from pika.adapters.blocking_connection import BlockingChannel
+from psycopg_pool import ConnectionPool
+
+from slimtrack.broker.publishing import ConfirmedPublisher
+from slimtrack.broker.topology import EVENT_EXCHANGE
+from slimtrack.domain.order import JOURNEY
+from slimtrack.outbox.fan_out import FanOut
+from slimtrack.routing import Schedule
+from slimtrack.settings import Settings
+from slimtrack.tracking import Tracking
+
+NO_DELAYS = dict.fromkeys(JOURNEY, 0.0)
+
+
+@pytest.fixture
+def tracking(pool: ConnectionPool) -> Tracking:
+    """The use cases, which publish events."""
+    return Tracking(pool, wake_up=lambda: None, schedule=Schedule(NO_DELAYS), fan_out=True)
+
+
+@pytest.fixture
+def broker(amqp_url: str) -> Iterator[ConfirmedPublisher]:
+    ready = threading.Event()
+    publisher = ConfirmedPublisher(amqp_url, queue_names=["orders.processing"], on_ready=ready.set)
+    assert ready.wait(10)
+    yield publisher
+    publisher.close()
+
+
+@contextmanager
+def bound(channel: BlockingChannel, pattern: str = "order.#") -> Iterator[str]:
+    channel.exchange_declare(EVENT_EXCHANGE, "topic", durable=True)
+    queue = channel.queue_declare("", exclusive=True).method.queue
+    channel.queue_bind(queue, EVENT_EXCHANGE, pattern)
+    yield queue
+    channel.queue_delete(queue)
+
+
+def fan_out_rows(connection: psycopg.Connection) -> int:
+    row = connection.execute("SELECT count(*) FROM outbox WHERE stage = 'events'").fetchone()
+    assert row
+    return int(row[0])
+
+
+def test_every_change_is_an_event_that_the_cloudevents_sdk_reads(
+    caller: Caller,
+    pool: ConnectionPool,
+    broker: ConfirmedPublisher,
+    channel: BlockingChannel,
+    connection: psycopg.Connection,
+) -> None:
+    order = caller.place(reference="PO-1", metadata={"gift": True})
+    caller.command(order["id"], "reports", {"status": "processing", "location": "Kraków"})
+    caller.command(order["id"], "reports", {"status": "processing"})
+    caller.command(order["id"], "corrections", {"sequence": 2, "message": "Wrong hub"})
+    caller.command(order["id"], "cancel", X_Request_ID="checkout-7")
+    assert fan_out_rows(connection) == 5
+    with bound(channel) as queue:
+        assert FanOut(pool, broker=broker).publish_due() == 5
+        wait_until(lambda: count_waiting(channel, queue) == 5)
+        taken = take_all(channel, queue)
+    assert fan_out_rows(connection) == 0
+    events = [from_json(body) for _, body in taken]
+    assert [event["type"].removeprefix("slimtrack.order.") for event in events] == [
+        "received",
+        "processing",
+        "late_report",
+        "correction",
+        "cancelled",
+    ]
+    for sequence, ((properties, body), event) in enumerate(zip(taken, events, strict=True), 1):
+        assert event["specversion"] == "1.0"
+        assert event["id"] == f"{order['id']}:{sequence}" == properties.message_id
+        assert event["subject"] == order["id"]
+        assert event["source"] == "/slimtrack/orders"
+        assert properties.delivery_mode == 2
+        assert properties.content_type == "application/cloudevents+json"
+        data = json.loads(body)["data"]
+        assert data["event"] == caller.events(order["id"])[sequence - 1]
+        assert data["order"]["tracking_code"] == order["tracking_code"]
+    assert events[-1]["correlationid"] == "checkout-7"
+
+
+def test_a_subscriber_hears_what_it_asked_for(
+    caller: Caller, pool: ConnectionPool, broker: ConfirmedPublisher, channel: BlockingChannel
+) -> None:
+    with bound(channel, "order.cancelled") as queue:
+        for _ in range(3):
+            order = caller.place()
+        caller.command(order["id"], "cancel")
+        FanOut(pool, broker=broker).publish_due()
+        wait_until(lambda: count_waiting(channel, queue) == 1)
+
+
+def test_events_without_a_subscriber_are_gone(
+    caller: Caller,
+    pool: ConnectionPool,
+    broker: ConfirmedPublisher,
+    connection: psycopg.Connection,
+) -> None:
+    caller.place()
+    assert FanOut(pool, broker=broker).publish_due() == 1
+    assert fan_out_rows(connection) == 0
+
+
+def test_events_that_are_not_confirmed_stay(
+    caller: Caller, pool: ConnectionPool, connection: psycopg.Connection, amqp_url: str
+) -> None:
+    caller.place()
+    publisher = ConfirmedPublisher(
+        amqp_url, queue_names=["orders.processing"], on_ready=lambda: None
+    )
+    publisher.close()
+    assert FanOut(pool, broker=publisher).publish_due() == 0
+    assert fan_out_rows(connection) == 1
+
+
+def test_two_publishers_share_the_rows(
+    caller: Caller,
+    pool: ConnectionPool,
+    connection: psycopg.Connection,
+    channel: BlockingChannel,
+    broker: ConfirmedPublisher,
+) -> None:
+    rows = [{"description": "a"}] * 1000
+    caller.simulate_post("/api/orders/bulk", json=rows)
+    caller.simulate_post("/api/orders/bulk", json=rows)
+    with bound(channel) as queue:
+        fan_outs = [FanOut(pool, broker=broker) for _ in range(2)]
+
+        def drain(fan_out: FanOut) -> None:
+            while fan_out.publish_due():
+                pass
+
+        threads = [threading.Thread(target=drain, args=(each,)) for each in fan_outs]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        wait_until(lambda: count_waiting(channel, queue) == 2000)
+        ids = Counter(properties.message_id for properties, _ in take_all(channel, queue))
+    assert len(ids) == 2000
+    assert fan_out_rows(connection) == 0
+
+
+def test_off_no_row_is_written(
+    pool: ConnectionPool, connection: psycopg.Connection, settings: Settings
+) -> None:
+    tracking = Tracking(pool, wake_up=lambda: None, schedule=Schedule(NO_DELAYS))
+    quiet = Callers(tracking, pool, redis_url=settings.redis_url).make(tenant="quiet")
+    order = quiet.place()
+    quiet.command(order["id"], "cancel")
+    assert fan_out_rows(connection) == 0
+
+
+def test_the_command_shows_events_as_they_come(
+    caller: Caller,
+    pool: ConnectionPool,
+    broker: ConfirmedPublisher,
+    environment: dict[str, str],
+) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "slimtrack", "events", "--follow"],
+        env={**environment, "SLIMTRACK_EVENTS": "on"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stderr
+        assert process.stdout
+        assert "Listening" in process.stderr.readline()
+        order = caller.place()
+        FanOut(pool, broker=broker).publish_due()
+        shown: dict[str, Any] = json.loads(process.stdout.readline())
+        assert shown["id"] == f"{order['id']}:1"
+    finally:
+        process.terminate()
+        process.communicate()
