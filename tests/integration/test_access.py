@@ -1,5 +1,8 @@
 """Who gets in, and what they see."""
 
+import json
+import subprocess
+import sys
 import time
 from datetime import timedelta
 
@@ -133,3 +136,32 @@ def test_a_tenant_has_one_name_and_a_flow(callers: Callers) -> None:
     ):
         with pytest.raises(AccessError, match="no tenant"):
             call()
+
+
+def test_the_commands_make_show_and_revoke_keys(environment: dict[str, str]) -> None:
+    def slimtrack(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "slimtrack", *arguments],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    assert slimtrack("tenants", "create", "shop", "--flow", "reported").returncode == 0
+    made = slimtrack("keys", "create", "checkout", "--tenant", "shop", "--days", "7")
+    token = made.stdout.strip()
+    key_id = token.split("_")[1]
+    [key] = json.loads(slimtrack("keys", "list", "--json").stdout)
+    assert (key["id"], key["tenant"], key["name"]) == (key_id, "shop", "checkout")
+    assert key["scopes"] == ["orders:read", "orders:write"]
+    assert key["expires_at"]
+    assert token.split("_")[2] not in slimtrack("keys", "list").stdout
+    assert slimtrack("keys", "revoke", key_id).returncode == 0
+    assert json.loads(slimtrack("keys", "list", "--json").stdout)[0]["revoked_at"]
+    assert slimtrack("keys", "revoke", "nobody").returncode == 1
+    assert slimtrack("tenants", "flow", "shop", "simulated").returncode == 0
+    tenants = json.loads(slimtrack("tenants", "list", "--json").stdout)
+    flows = {each["name"]: each["flow"] for each in tenants}
+    assert flows == {"default": "simulated", "shop": "simulated"}

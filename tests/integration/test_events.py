@@ -7,19 +7,23 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+import yaml
 from clients import Caller, Callers
 from cloudevents.http import from_json
 from observing import count_waiting, take_all, wait_until
 from pika.adapters.blocking_connection import BlockingChannel
 from psycopg_pool import ConnectionPool
 
+from slimtrack.broker.events import CloudEvent
 from slimtrack.broker.publishing import ConfirmedPublisher
 from slimtrack.broker.topology import EVENT_EXCHANGE
-from slimtrack.domain.order import JOURNEY
+from slimtrack.domain.event import OrderEvent
+from slimtrack.domain.order import JOURNEY, Order, Status
 from slimtrack.outbox.fan_out import FanOut
 from slimtrack.routing import Schedule
 from slimtrack.settings import Settings
@@ -193,3 +197,15 @@ def test_the_command_shows_events_as_they_come(
     finally:
         process.terminate()
         process.communicate()
+
+
+def test_the_asyncapi_document_describes_what_is_published() -> None:
+    document = yaml.safe_load((Path(__file__).parents[2] / "docs/asyncapi.yaml").read_text())
+    schemas = document["components"]["schemas"]
+    exchange = document["channels"]["events"]["bindings"]["amqp"]["exchange"]
+    assert exchange["name"] == EVENT_EXCHANGE
+    assert (exchange["type"], exchange["durable"]) == ("topic", True)
+    statuses = document["channels"]["events"]["parameters"]["status"]["enum"]
+    assert statuses == [str(status) for status in Status]
+    for struct in (CloudEvent, OrderEvent, Order):
+        assert set(schemas[struct.__name__]["properties"]) == set(struct.__struct_fields__)
