@@ -4,7 +4,7 @@ from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
-from slimtrack.optional import Optional, connect_redis
+from slimtrack.optional import OptionalServer, connect_redis
 from slimtrack.telemetry import metrics
 
 #: Seconds after which nobody asks for a history again.
@@ -23,7 +23,7 @@ class HistoryCache:
 
     def __init__(self, redis_url: str) -> None:
         self._redis_url = redis_url
-        self._server = Optional("redis")
+        self._server = OptionalServer("redis")
         self._client: Any = None
 
     def get(self, order_id: UUID, *, version: int) -> bytes | None:

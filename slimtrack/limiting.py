@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from slimtrack.optional import TIMEOUT, Optional
+from slimtrack.optional import TIMEOUT, OptionalServer
 from slimtrack.telemetry import metrics
 
 
@@ -34,7 +34,7 @@ class RateLimiter:
     ) -> None:
         self._redis_url = redis_url
         self._per_minute = per_minute
-        self._server = Optional("redis", clock=clock)
+        self._server = OptionalServer("redis", clock=clock)
         self._limiter: Any = None
         self._item: Any = None
 

@@ -15,7 +15,7 @@ _PAUSE: Final = 1.0
 T = TypeVar("T")
 
 
-class Optional:
+class OptionalServer:
     """Asks a server, and does without it where it fails.
 
     Args:

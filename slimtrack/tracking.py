@@ -9,14 +9,13 @@ import structlog
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from slimtrack import faults
-from slimtrack.changing import Changes, Target, name_of
+from slimtrack.changing import Changes, name_of
 from slimtrack.domain.errors import OrderNotFoundError, ReferenceTakenError, UnavailableError
 from slimtrack.domain.event import OrderEvent
 from slimtrack.domain.idempotency import Answer, Once
 from slimtrack.domain.listing import Listing
 from slimtrack.domain.order import NewOrder, Order, Status
-from slimtrack.domain.outcome import Outcome, SimulatedFailureError
-from slimtrack.domain.schedule import Due
+from slimtrack.rehearsal import advance_tested
 from slimtrack.routing import Schedule
 from slimtrack.sql import orders
 from slimtrack.sql.errors import is_infrastructure
@@ -27,8 +26,6 @@ T = TypeVar("T")
 
 #: Seconds for which the answers to commands are given again, unless it is said otherwise.
 _ANSWER_LIFETIME: Final = 86_400.0
-#: How much later than usual the stage of a slow test order is due.
-_SLOW: Final = 30.0
 
 
 class Tracking:
@@ -229,50 +226,21 @@ class Tracking:
                 fan_out=self._fan_out,
             )
             if advanced.claimed < len(ids):  # repeats, or test orders
-                advanced = self._advance_tested(connection, stage, ids, advanced)
+                tested = advance_tested(
+                    connection,
+                    ids,
+                    stage=stage,
+                    schedule=self._schedule,
+                    changes=self._changes(connection),
+                    fan_out=self._fan_out,
+                )
+                advanced = advanced.plus(tested)
         # Always: a stage that was at its bound has room again, whether or not rows were made.
         self._wake_up()
         if advanced.moved < advanced.claimed:
             _log.info("orders.unmoved", stage=stage, claimed=advanced.claimed, moved=advanced.moved)
         faults.point("actor.after_commit")
         return advanced
-
-    def _advance_tested(
-        self,
-        connection: orders.Connection,
-        stage: Status,
-        ids: Sequence[int],
-        advanced: orders.Advanced,
-    ) -> orders.Advanced:
-        """Bring test orders through a stage, each in the way that it asks for."""
-        failure: SimulatedFailureError | None = None
-        for row in orders.find_tested_rows(connection, ids, stage=stage):
-            if _fails(row, stage):
-                failure = SimulatedFailureError(row.outcome)
-                continue
-            if stage is Status.IN_TRANSIT and row.outcome is Outcome.CANCELLED:
-                target = Target(order=row.order_id, tenant_id=None)
-                self._changes(connection).cancel(target, reason="test")
-            to_status = _status_of(row, stage)
-            one = orders.advance_orders(
-                connection,
-                [row.id],
-                stage=stage,
-                following=self._following(row, to_status),
-                fan_out=self._fan_out,
-                to_status=to_status,
-                tested=True,
-            )
-            advanced = orders.Advanced(advanced.claimed + one.claimed, advanced.moved + one.moved)
-        if failure:
-            raise failure
-        return advanced
-
-    def _following(self, row: orders.TestedRow, status: Status) -> Due:
-        due = self._schedule.after(status, delivery_attempts=row.delivery_attempts)
-        if due.stage is Status.IN_TRANSIT and row.outcome is Outcome.SLOW:
-            return due._replace(delay=due.delay + _SLOW)
-        return due
 
     def _changes(self, connection: orders.Connection) -> Changes:
         return Changes(
@@ -323,19 +291,3 @@ def _carry_out_once(changes: Changes, command: Callable[[Changes], Answer], once
     answer = command(changes)
     changes.remember({once: answer.body}, status=answer.status, headers=answer.headers)
     return answer
-
-
-def _fails(row: orders.TestedRow, stage: Status) -> bool:
-    if stage is not Status.IN_TRANSIT:
-        return False
-    return row.outcome is Outcome.FAILS_ALWAYS or (
-        row.outcome is Outcome.FAILS_ONCE and not row.attempts
-    )
-
-
-def _status_of(row: orders.TestedRow, stage: Status) -> Status:
-    """Return what a test order reaches by a stage: a delivery may fail."""
-    fails = row.outcome is Outcome.RETURNED or (
-        row.outcome is Outcome.DELIVERY_FAILED and row.delivery_attempts == 1
-    )
-    return Status.DELIVERY_FAILED if stage is Status.DELIVERED and fails else stage

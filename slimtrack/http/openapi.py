@@ -1,396 +1,32 @@
 """The OpenAPI 3.1 document, made of the same structs that requests and answers are made of."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from functools import cache
-from typing import Any, Final, NamedTuple
 
 import falcon
 import msgspec
 
 from slimtrack import __version__
-from slimtrack.domain.access import Scope
-from slimtrack.domain.listing import OrderPage
-from slimtrack.domain.order import MAX_REFERENCE, Order, Status
-from slimtrack.http import queries, schemas
+from slimtrack.domain.order import Order
+from slimtrack.http import schemas
 from slimtrack.http.auth import PUBLIC
 from slimtrack.http.body import JSON, NDJSON
-from slimtrack.http.bulk import BulkResults
 from slimtrack.http.flow import MERMAID, Moves
-from slimtrack.http.health import Health, Readiness
+from slimtrack.http.health import Readiness
+from slimtrack.http.operations import (
+    EXAMPLE,
+    HEADERS,
+    METADATA,
+    METADATA_VALUE,
+    OPERATIONS,
+    PARAMETERS,
+    PROBLEM,
+    PROBLEMS,
+    SCHEMAS,
+    Json,
+    Operation,
+)
 from slimtrack.http.problems import MEDIA_TYPE
-
-Json = dict[str, Any]
-
-_SCHEMAS: Final = "#/components/schemas/"
-_ORDER: Final = "/api/orders/{order}"
-_CODE: Final = "SL-7K3F-9QXM-2VPD-A"
-_ID: Final = "01938a5e-7c1d-7b8e-9a57-3f6d2c40b1e8"
-_TIME: Final = (
-    r"^[1-9]\d{3}-(0[1-9]|1[0-2])-(0[1-9]|1\d|2[0-8])T([01]\d|2[0-3]):[0-5]\d:[0-5]\d"
-    r"(\.\d{1,6})?(Z|[+-](0\d|1[0-3]):[0-5]\d)$"
-)
-
-
-class _Problem(NamedTuple):
-    """When a problem of a status occurs, and the last part of its types' names."""
-
-    status: int
-    when: str
-    kinds: tuple[str, ...]
-
-
-_PROBLEMS: Final = {
-    each.status: each
-    for each in (
-        _Problem(
-            400,
-            "The body is not JSON, or a parameter or header is wrong.",
-            ("malformed-body", "invalid-query", "invalid-header"),
-        ),
-        _Problem(401, "There is no valid API key.", ("unauthenticated",)),
-        _Problem(403, "The API key lacks the scope.", ("forbidden",)),
-        _Problem(404, "There is no such order, or it is another tenant's.", ("order-not-found",)),
-        _Problem(406, "The caller accepts no JSON.", ("not-acceptable",)),
-        _Problem(
-            409,
-            "The order, its reference or the idempotency key does not allow it now.",
-            ("transition-not-allowed", "reference-taken", "idempotency-key-in-use"),
-        ),
-        _Problem(
-            412, "The order has changed; If-Match named an older version.", ("stale-version",)
-        ),
-        _Problem(413, "The body is too large.", ("body-too-large",)),
-        _Problem(415, "The body is not of a type that is read here.", ("unsupported-body",)),
-        _Problem(
-            422,
-            "A field is wrong, or the idempotency key was used for something else.",
-            (
-                *("invalid-order", "invalid-bulk", "invalid-cancellation", "invalid-report"),
-                *("invalid-correction", "idempotency-key-reused"),
-            ),
-        ),
-        _Problem(429, "The API key has used up its requests.", ("rate-limited",)),
-        _Problem(503, "The database does not answer.", ("unavailable",)),
-    )
-}
-
-
-class _Operation(NamedTuple):
-    """One method of a path."""
-
-    method: str
-    path: str
-    name: str
-    summary: str
-    description: str
-    scope: Scope | None
-    answer: type | None
-    status: int = 200
-    body: type | None = None
-    parameters: Sequence[str] = ()
-    problems: Sequence[int] = ()
-    headers: Sequence[str] = ()
-
-
-_READ: Final = (400, 401, 403, 406, 429, 503)
-_WRITE: Final = (400, 401, 403, 406, 409, 413, 415, 422, 429, 503)
-_CHANGE: Final = (*_WRITE, 404, 412)
-_COMMAND: Final = ("order", "Idempotency-Key", "If-Match")
-
-_OPERATIONS: Final = (
-    _Operation(
-        *("POST", "/api/orders", "place_order", "Place an order"),
-        "One reference makes one order: a second one with it is refused with the id of the first.",
-        Scope.ORDERS_WRITE,
-        Order,
-        status=201,
-        body=schemas.PlaceOrder,
-        parameters=("Idempotency-Key",),
-        problems=_WRITE,
-        headers=("Location", "ETag"),
-    ),
-    _Operation(
-        *("GET", "/api/orders", "list_orders", "List orders"),
-        "Newest first. Page by number (page, page_size), or by cursor (limit, then the cursor of"
-        " each answer), which orders that arrive meanwhile do not shift.",
-        Scope.ORDERS_READ,
-        OrderPage,
-        parameters=queries.PARAMETERS,
-        problems=_READ,
-        headers=("Link",),
-    ),
-    _Operation(
-        *("POST", "/api/orders/bulk", "place_orders", "Place up to 1,000 orders"),
-        "Each row has a result of its own, in the order given. A row may have an idempotency_key"
-        " of its own beside the header for the whole request.",
-        Scope.ORDERS_WRITE,
-        BulkResults,
-        body=schemas.BulkOrder,
-        parameters=("Idempotency-Key",),
-        problems=_WRITE,
-    ),
-    _Operation(
-        *("GET", _ORDER, "get_order", "Get an order"),
-        "By its id or its tracking code.",
-        Scope.ORDERS_READ,
-        Order,
-        parameters=("order", "If-None-Match"),
-        problems=(*_READ, 404),
-        headers=("ETag",),
-    ),
-    _Operation(
-        *("GET", f"{_ORDER}/events", "get_history", "Get an order's history"),
-        "Every event of the order, oldest first.",
-        Scope.ORDERS_READ,
-        schemas.History,
-        parameters=("order",),
-        problems=(*_READ, 404),
-    ),
-    _Operation(
-        *("POST", f"{_ORDER}/cancel", "cancel_order", "Cancel an order"),
-        "Possible until it is on its way. The body may be left out.",
-        Scope.ORDERS_WRITE,
-        Order,
-        body=schemas.CancelOrder,
-        parameters=_COMMAND,
-        problems=_CHANGE,
-        headers=("ETag",),
-    ),
-    _Operation(
-        *("POST", f"{_ORDER}/reports", "report", "Report what happened"),
-        "What a scanner or a courier says. The order moves if it may; what it has passed already"
-        " is kept in the history as late; what cannot be is refused with what can.",
-        Scope.REPORTS_WRITE,
-        Order,
-        body=schemas.MakeReport,
-        parameters=_COMMAND,
-        problems=_CHANGE,
-        headers=("ETag",),
-    ),
-    _Operation(
-        *("POST", f"{_ORDER}/corrections", "correct", "Correct the history"),
-        "Says that an earlier event was wrong. The event itself stays as it is.",
-        Scope.OPERATOR,
-        Order,
-        body=schemas.CorrectEvent,
-        parameters=_COMMAND,
-        problems=_CHANGE,
-        headers=("ETag",),
-    ),
-    _Operation(
-        *("GET", "/api/flow", "get_flow", "Get the statuses and moves"),
-        "Every status and every move between them; with format=mermaid as a diagram.",
-        None,
-        Moves,
-        parameters=("format",),
-        problems=(400, 406),
-    ),
-    _Operation(
-        *("GET", "/health/live", "get_liveness", "Ask whether the process answers"),
-        "It does, if it does.",
-        None,
-        Health,
-        problems=(406,),
-    ),
-    _Operation(
-        *("GET", "/health/ready", "get_readiness", "Ask whether the process can work"),
-        "Ready, degraded (a server is away that can be done without) or, with a 503, unavailable.",
-        None,
-        Readiness,
-        problems=(406,),
-    ),
-)
-
-_EXAMPLE: Final = {
-    "id": _ID,
-    "tracking_code": _CODE,
-    "reference": "PO-1",
-    "description": "Espresso machine",
-    "metadata": {"gift": True},
-    "flow": "simulated",
-    "status": "received",
-    "delivery_attempts": 0,
-    "version": 1,
-    "created_at": "2026-01-31T12:00:00.000Z",
-    "updated_at": "2026-01-31T12:00:00.000Z",
-}
-#: What JSON can be in the metadata: PostgreSQL takes no NUL, and readers no larger numbers.
-_METADATA_VALUE: Final[Json] = {
-    "title": "MetadataValue",
-    "description": "Any JSON; numbers within 64 bits, no NUL character in texts.",
-    "anyOf": [
-        {"type": "null"},
-        {"type": "boolean"},
-        {"type": "number", "minimum": -(2**63), "maximum": 2**63 - 1},
-        {"type": "string", "pattern": r"^[^\x00]*$"},
-        {"type": "array", "items": {"$ref": f"{_SCHEMAS}MetadataValue"}},
-        {"$ref": f"{_SCHEMAS}Metadata"},
-    ],
-}
-_METADATA: Final[Json] = {
-    "title": "Metadata",
-    "description": "Up to 4,096 bytes of JSON, up to 32 levels deep.",
-    "type": "object",
-    "propertyNames": {"pattern": r"^[^\x00]*$"},
-    "additionalProperties": {"$ref": f"{_SCHEMAS}MetadataValue"},
-}
-_PROBLEM: Final[Json] = {
-    "title": "Problem",
-    "description": "What is wrong, for programs and people (RFC 9457).",
-    "type": "object",
-    "required": ["type", "title", "status", "detail"],
-    "properties": {
-        "type": {
-            "type": "string",
-            "description": "Which problem it is; never changes.",
-            "examples": ["urn:slimtrack:problem:order-not-found"],
-        },
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string"},
-        "errors": {
-            "type": "array",
-            "description": "Each wrong field, parameter or header.",
-            "items": {
-                "type": "object",
-                "required": ["field", "message"],
-                "properties": {"field": {"type": "string"}, "message": {"type": "string"}},
-            },
-        },
-    },
-}
-
-_TIMES: Final = {
-    "created_after": "Made at this time or later.",
-    "created_before": "Made before this time.",
-    "updated_after": "Changed at this time or later.",
-    "updated_before": "Changed before this time.",
-}
-_PARAMETERS: Final[Mapping[str, Json]] = {
-    "order": {
-        "in": "path",
-        "required": True,
-        "description": "The order's id, or its tracking code in any case, with or without dashes.",
-        "schema": {
-            "anyOf": [
-                {"type": "string", "format": "uuid"},
-                {"type": "string", "const": _CODE},
-            ]
-        },
-        "example": _ID,
-    },
-    "Idempotency-Key": {
-        "in": "header",
-        "description": "Your name for this one command: repeated, it has no effect and the same"
-        " answer. Remembered for a day.",
-        "schema": {"type": "string", "pattern": f"^{schemas.KEY_PATTERN}$"},
-        "example": "9f1b5c3e-checkout-7",
-    },
-    "If-Match": {
-        "in": "header",
-        "description": "The ETag of the version that you have seen; refused if it is older.",
-        "schema": {"type": "string", "pattern": r'^("[1-9][0-9]{0,9}"|\*)$'},
-        "example": '"1"',
-    },
-    "If-None-Match": {
-        "in": "header",
-        "description": "The ETag of the version that you have: 304 if there is no newer one.",
-        "schema": {"type": "string"},
-        "example": '"1"',
-    },
-    "format": {"in": "query", "schema": {"enum": ["json", "mermaid"], "default": "json"}},
-    "status": {
-        "in": "query",
-        "description": "In one of these statuses.",
-        "schema": {"type": "array", "items": {"$ref": f"{_SCHEMAS}Status"}, "minItems": 1},
-        "example": [Status.RECEIVED],
-    },
-    "reference": {
-        "in": "query",
-        "description": "With this reference.",
-        "schema": {
-            "type": "string",
-            "minLength": 1,
-            "maxLength": MAX_REFERENCE,
-            "pattern": r"^[^\x00]*$",
-        },
-    },
-    "tracking_code": {
-        "in": "query",
-        "description": "With this tracking code.",
-        "schema": {"type": "string", "const": _CODE},
-        "example": _CODE,
-    },
-    "metadata": {
-        "in": "query",
-        "description": "NAME=VALUE: with this text under this name in the metadata; up to 5 times.",
-        "schema": {
-            "type": "array",
-            "minItems": 1,
-            "maxItems": 5,
-            "items": {"type": "string", "pattern": r"^[^=\x00]{1,50}=[^\x00]{0,200}$"},
-        },
-        "example": ["city=Berlin"],
-    },
-    **{
-        name: {
-            "in": "query",
-            "description": f"{when} A + in the zone is written %2B.",
-            "schema": {"type": "string", "format": "date-time", "pattern": _TIME},
-            "example": "2026-01-31T12:00:00Z",
-        }
-        for name, when in _TIMES.items()
-    },
-    "sort": {
-        "in": "query",
-        "description": "created_at: oldest first; -created_at: newest first.",
-        "schema": {"enum": ["-created_at", "created_at"], "default": "-created_at"},
-    },
-    "page": {
-        "in": "query",
-        "description": "Which page. Not together with cursor or limit.",
-        "schema": {"type": "integer", "minimum": 1, "maximum": queries.MAX_PAGE, "default": 1},
-    },
-    "page_size": {
-        "in": "query",
-        "description": "Orders on a page. Not together with cursor or limit.",
-        "schema": {
-            "type": "integer",
-            "minimum": 1,
-            "maximum": queries.MAX_PAGE_SIZE,
-            "default": 10,
-        },
-    },
-    "limit": {
-        "in": "query",
-        "description": "Orders in an answer. Not together with page or page_size.",
-        "schema": {"type": "integer", "minimum": 1, "maximum": queries.MAX_PAGE_SIZE},
-    },
-    "cursor": {
-        "in": "query",
-        "description": "The next_cursor of an earlier answer. Not together with page or page_size.",
-        "schema": {"type": "string", "pattern": r"^[A-Za-z0-9_-]{21}[AQgw]$"},
-    },
-}
-_HEADERS: Final[Mapping[str, Json]] = {
-    "X-Request-ID": {
-        "description": "The correlation id of the request: yours, or a new one.",
-        "schema": {"type": "string"},
-    },
-    "Location": {"description": "Where the order is.", "schema": {"type": "string"}},
-    "ETag": {"description": "The order's version.", "schema": {"type": "string"}},
-    "Link": {"description": 'The next page, as rel="next".', "schema": {"type": "string"}},
-    "Retry-After": {
-        "description": "Seconds after which it is worth trying again.",
-        "schema": {"type": "integer"},
-    },
-    "WWW-Authenticate": {"description": "What is missing.", "schema": {"type": "string"}},
-    "RateLimit": {
-        "description": "What is left of the requests that the key may make (r), and for how many"
-        " seconds (t).",
-        "schema": {"type": "string"},
-    },
-}
 
 
 class OpenApiDocument:
@@ -406,12 +42,12 @@ class OpenApiDocument:
 @cache
 def document() -> Json:
     """Return the OpenAPI document."""
-    types = {each for op in _OPERATIONS for each in (op.answer, op.body) if each}
+    types = {each for op in OPERATIONS for each in (op.answer, op.body) if each}
     _, components = msgspec.json.schema_components(
-        sorted(types, key=lambda each: each.__name__), ref_template=f"{_SCHEMAS}{{name}}"
+        sorted(types, key=lambda each: each.__name__), ref_template=f"{SCHEMAS}{{name}}"
     )
     paths: Json = {}
-    for operation in _OPERATIONS:
+    for operation in OPERATIONS:
         paths.setdefault(operation.path, {})[operation.method.lower()] = _describe(operation)
     return {
         "openapi": "3.1.0",
@@ -427,9 +63,9 @@ def document() -> Json:
         "components": {
             "schemas": {
                 **{name: _completed(name, schema) for name, schema in components.items()},
-                "Metadata": _METADATA,
-                "MetadataValue": _METADATA_VALUE,
-                "Problem": _PROBLEM,
+                "Metadata": METADATA,
+                "MetadataValue": METADATA_VALUE,
+                "Problem": PROBLEM,
             },
             "securitySchemes": {
                 "key": {
@@ -442,14 +78,14 @@ def document() -> Json:
     }
 
 
-def _describe(operation: _Operation) -> Json:
+def _describe(operation: Operation) -> Json:
     described: Json = {
         "operationId": operation.name,
         "tags": ["Orders" if operation.scope else "About the service"],
         "summary": operation.summary,
         "description": operation.description
         + (f" Needs the scope {operation.scope}." if operation.scope else ""),
-        "parameters": [{"name": name, **_PARAMETERS[name]} for name in operation.parameters],
+        "parameters": [{"name": name, **PARAMETERS[name]} for name in operation.parameters],
         "responses": _responses(operation),
         "security": [{"key": []}] if operation.scope else [],
     }
@@ -458,9 +94,9 @@ def _describe(operation: _Operation) -> Json:
     return described
 
 
-def _request_body(operation: _Operation) -> Json:
+def _request_body(operation: Operation) -> Json:
     assert operation.body  # noqa: S101 - the caller has looked
-    schema: Json = {"$ref": f"{_SCHEMAS}{operation.body.__name__}"}
+    schema: Json = {"$ref": f"{SCHEMAS}{operation.body.__name__}"}
     if operation.body is schemas.BulkOrder:
         many = {"type": "array", "items": schema, "minItems": 1, "maxItems": 1000}
         lines = {"type": "string", "description": "An order on each line."}
@@ -471,7 +107,7 @@ def _request_body(operation: _Operation) -> Json:
     }
 
 
-def _responses(operation: _Operation) -> Json:
+def _responses(operation: Operation) -> Json:
     responses: Json = {
         str(operation.status): {
             "description": operation.summary + ".",
@@ -487,7 +123,7 @@ def _responses(operation: _Operation) -> Json:
     if operation.answer is Readiness:
         responses["503"] = {**responses["200"], "description": "The process cannot work."}
     for status in sorted(operation.problems):
-        problem = _PROBLEMS[status]
+        problem = PROBLEMS[status]
         needed = {401: ["WWW-Authenticate"], 403: ["WWW-Authenticate"]}.get(
             status, ["Retry-After"] if status in {429, 503} else []
         )
@@ -495,20 +131,20 @@ def _responses(operation: _Operation) -> Json:
             "description": problem.when
             + f" Types: {', '.join(f'urn:slimtrack:problem:{kind}' for kind in problem.kinds)}.",
             "headers": _headers(needed, limited=False),
-            "content": {MEDIA_TYPE: {"schema": {"$ref": f"{_SCHEMAS}Problem"}}},
+            "content": {MEDIA_TYPE: {"schema": {"$ref": f"{SCHEMAS}Problem"}}},
         }
     responses["405"] = {
         "description": "There is no such method here; Allow names those there are.",
-        "content": {MEDIA_TYPE: {"schema": {"$ref": f"{_SCHEMAS}Problem"}}},
+        "content": {MEDIA_TYPE: {"schema": {"$ref": f"{SCHEMAS}Problem"}}},
     }
     return responses
 
 
-def _content(operation: _Operation) -> Json:
+def _content(operation: Operation) -> Json:
     assert operation.answer  # noqa: S101 - every operation has one
-    content: Json = {JSON: {"schema": {"$ref": f"{_SCHEMAS}{operation.answer.__name__}"}}}
+    content: Json = {JSON: {"schema": {"$ref": f"{SCHEMAS}{operation.answer.__name__}"}}}
     if operation.answer is Order:
-        content[JSON]["example"] = _EXAMPLE
+        content[JSON]["example"] = EXAMPLE
     if operation.answer is Moves:
         content[MERMAID] = {"schema": {"type": "string"}}
     return content
@@ -516,7 +152,7 @@ def _content(operation: _Operation) -> Json:
 
 def _headers(names: Iterable[str], *, limited: bool) -> Json:
     shown = ["X-Request-ID", *names, *(["RateLimit"] if limited else [])]
-    return {name: _HEADERS[name] for name in shown}
+    return {name: HEADERS[name] for name in shown}
 
 
 def _completed(name: str, schema: Json) -> Json:
@@ -531,7 +167,7 @@ def _completed(name: str, schema: Json) -> Json:
         properties[field] = described
     completed = {**schema, **({"properties": properties} if properties else {})}
     if name == "Order":
-        completed["examples"] = [_EXAMPLE]
+        completed["examples"] = [EXAMPLE]
     return completed
 
 
@@ -542,7 +178,7 @@ def _moment(described: Json) -> Json:
 
 
 def _free_form(described: Json) -> Json:
-    reference: Json = {"$ref": f"{_SCHEMAS}Metadata"}
+    reference: Json = {"$ref": f"{SCHEMAS}Metadata"}
     if "anyOf" not in described:
         return reference
     return {**described, "anyOf": [reference, {"type": "null"}]}

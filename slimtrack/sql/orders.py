@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Self
 from uuid import UUID
 
 import msgspec
@@ -29,6 +29,10 @@ class Advanced(NamedTuple):
 
     claimed: int
     moved: int
+
+    def plus(self, other: Self) -> "Advanced":
+        """Return what came of both."""
+        return Advanced(self.claimed + other.claimed, self.moved + other.moved)
 
 
 class Entry(NamedTuple):
