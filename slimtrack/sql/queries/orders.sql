@@ -225,7 +225,14 @@ SELECT (SELECT count(*) FROM claimed) AS claimed, (SELECT count(*) FROM moved) A
 
 -- find_tested_rows --
 -- Those of some rows that are of test orders, with what is to happen to each.
-SELECT outbox.id, order_id, outcome, attempts, delivery_attempts
-  FROM outbox JOIN orders ON orders.id = order_id
- WHERE outbox.id = ANY(%(ids)s::bigint[]) AND stage = %(stage)s AND available_at <= now()
-   AND outcome IS NOT NULL;
+WITH tested AS (
+    SELECT id, order_id, outcome, attempts
+      FROM outbox
+     WHERE id = ANY(%(ids)s::bigint[]) AND stage = %(stage)s AND available_at <= now()
+       AND outcome IS NOT NULL
+)
+SELECT tested.id, order_id, outcome, attempts, delivery_attempts
+  FROM tested
+  -- By an array, as in advance_orders.
+  JOIN (SELECT id, delivery_attempts FROM orders
+         WHERE id = ANY(ARRAY(SELECT order_id FROM tested))) AS found ON found.id = order_id;
