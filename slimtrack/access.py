@@ -7,18 +7,17 @@ import time
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from math import inf
-from typing import Any, Final
+from typing import Final
 
-import psycopg
 import structlog
-from psycopg_pool import ConnectionPool
 
 from slimtrack.domain.access import ApiKey, Principal, Scope, Tenant
-from slimtrack.domain.errors import SlimTrackError, UnavailableError
+from slimtrack.domain.errors import SlimTrackError
 from slimtrack.domain.order import Flow
 from slimtrack.sql import access
 from slimtrack.sql.access import StoredKey
-from slimtrack.sql.errors import is_infrastructure
+from slimtrack.sql.errors import unavailable_if_away
+from slimtrack.sql.pool import Connection, Pool, run
 
 _log: Final = structlog.get_logger()
 
@@ -43,7 +42,7 @@ class Access:
         pool: connections to PostgreSQL, in autocommit.
     """
 
-    def __init__(self, pool: ConnectionPool[psycopg.Connection[tuple[Any, ...]]]) -> None:
+    def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._known: dict[str, tuple[float, StoredKey | None]] = {}
 
@@ -161,15 +160,15 @@ class Access:
         asked_at, key = self._known.get(key_id, (-inf, None))
         if now - asked_at < _REMEMBERED:
             return key
-        try:
-            with self._pool.connection() as connection:
-                key = access.get_key(connection, key_id)
-                if key and key.unrecorded:
-                    access.record_use(connection, key_id)
-        except psycopg.Error as error:
-            if is_infrastructure(error):
-                raise UnavailableError("The database does not answer.") from error
-            raise
+
+        def look_up(connection: Connection) -> StoredKey | None:
+            key = access.get_key(connection, key_id)
+            if key and key.unrecorded:
+                access.record_use(connection, key_id)
+            return key
+
+        with unavailable_if_away():
+            key = run(self._pool, look_up)
         if len(self._known) >= _MOST_REMEMBERED:  # keys that do not exist count as well
             self._known.clear()
         self._known[key_id] = (now, key)

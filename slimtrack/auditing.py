@@ -1,20 +1,19 @@
 """The use cases of whoever checks the system: what must hold, what is late, what can be mended."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 import msgspec
-import psycopg
 import structlog
 from psycopg import IsolationLevel
-from psycopg_pool import ConnectionPool
 
 from slimtrack.domain.dead_letter import OperatorAction, Selection
 from slimtrack.domain.order import Status
 from slimtrack.routing import ROUTES
 from slimtrack.sql import audit, dead_letters
 from slimtrack.sql.audit import StuckOrder
+from slimtrack.sql.pool import Pool
 
 _log: Final = structlog.get_logger()
 
@@ -68,7 +67,7 @@ class Auditing:
 
     def __init__(
         self,
-        pool: ConnectionPool[psycopg.Connection[tuple[Any, ...]]],
+        pool: Pool,
         *,
         deadlines: Mapping[Status, float],
     ) -> None:

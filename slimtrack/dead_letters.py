@@ -3,14 +3,13 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
-import psycopg
 import structlog
-from psycopg_pool import ConnectionPool
 
 from slimtrack.domain.dead_letter import DeadLetter, DeadLetterGroup, OperatorAction, Selection
 from slimtrack.domain.errors import SlimTrackError
 from slimtrack.domain.order import Status
 from slimtrack.sql import dead_letters
+from slimtrack.sql.pool import Pool
 
 _log: Final = structlog.get_logger()
 
@@ -55,7 +54,7 @@ class DeadLetters:
 
     def __init__(
         self,
-        pool: ConnectionPool[psycopg.Connection[tuple[Any, ...]]],
+        pool: Pool,
         *,
         wake_up: Callable[[], None],
     ) -> None:

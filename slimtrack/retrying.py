@@ -2,11 +2,9 @@
 
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
-import psycopg
 import structlog
-from psycopg_pool import ConnectionPool
 
 from slimtrack import faults
 from slimtrack.domain.order import Status
@@ -14,6 +12,7 @@ from slimtrack.domain.retry import Failure, RetryPolicy, fingerprint
 from slimtrack.routing import BY_STAGE
 from slimtrack.sql import outbox
 from slimtrack.sql.errors import is_infrastructure
+from slimtrack.sql.pool import Pool
 
 _log: Final = structlog.get_logger()
 
@@ -32,7 +31,7 @@ class Retrying:
 
     def __init__(
         self,
-        pool: ConnectionPool[psycopg.Connection[tuple[Any, ...]]],
+        pool: Pool,
         *,
         wake_up: Callable[[], None],
     ) -> None:

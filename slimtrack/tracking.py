@@ -1,16 +1,14 @@
 """The use cases: what can be done with orders; each is one transaction."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 from uuid import UUID
 
-import psycopg
 import structlog
-from psycopg_pool import ConnectionPool, PoolTimeout
 
 from slimtrack import faults
 from slimtrack.changing import Changes, name_of
-from slimtrack.domain.errors import OrderNotFoundError, ReferenceTakenError, UnavailableError
+from slimtrack.domain.errors import OrderNotFoundError, ReferenceTakenError
 from slimtrack.domain.event import OrderEvent
 from slimtrack.domain.idempotency import Answer, Once
 from slimtrack.domain.listing import Listing
@@ -18,7 +16,8 @@ from slimtrack.domain.order import NewOrder, Order, Status
 from slimtrack.rehearsal import advance_tested
 from slimtrack.routing import Schedule
 from slimtrack.sql import orders
-from slimtrack.sql.errors import is_infrastructure
+from slimtrack.sql.errors import unavailable_if_away
+from slimtrack.sql.pool import Pool, run
 
 _log: Final = structlog.get_logger()
 
@@ -43,7 +42,7 @@ class Tracking:
 
     def __init__(
         self,
-        pool: ConnectionPool[psycopg.Connection[tuple[Any, ...]]],
+        pool: Pool,
         *,
         wake_up: Callable[[], None],
         schedule: Schedule,
@@ -256,26 +255,8 @@ class Tracking:
         *,
         repeatable: Callable[[], bool] = lambda: True,
     ) -> T:
-        """Run work that may be repeated, a second time where its connection turns out dead.
-
-        A restarted server leaves a pool full of connections that are closed and do not know it.
-        """
-        try:
-            try:
-                with self._pool.connection() as connection:
-                    return work(connection)
-            except PoolTimeout:
-                raise
-            except psycopg.Error as error:
-                if not is_infrastructure(error) or not repeatable():
-                    raise
-                self._pool.check()
-                with self._pool.connection() as connection:
-                    return work(connection)
-        except psycopg.Error as error:
-            if is_infrastructure(error):
-                raise UnavailableError("The database does not answer.") from error
-            raise
+        with unavailable_if_away():
+            return run(self._pool, work, repeatable=repeatable)
 
 
 def _find_id(connection: orders.Connection, order: UUID | int) -> UUID | None:

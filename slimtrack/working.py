@@ -5,11 +5,10 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextvars import copy_context
-from typing import Any, Final
+from typing import Final
 
 import psycopg
 import structlog
-from psycopg_pool import ConnectionPool
 
 from slimtrack import faults
 from slimtrack.domain.order import Status
@@ -17,6 +16,7 @@ from slimtrack.domain.retry import PermanentError
 from slimtrack.domain.work import Assignment, StageWork, TimeLimitExceededError, WorkError
 from slimtrack.routing import Schedule
 from slimtrack.sql import orders, outbox
+from slimtrack.sql.pool import Pool
 
 _log: Final = structlog.get_logger()
 
@@ -40,7 +40,7 @@ class Working:
 
     def __init__(
         self,
-        pool: ConnectionPool[psycopg.Connection[tuple[Any, ...]]],
+        pool: Pool,
         *,
         wake_up: Callable[[], None],
         schedule: Schedule,

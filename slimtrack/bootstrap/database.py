@@ -2,27 +2,23 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Final
 
 import psycopg
-from psycopg_pool import ConnectionPool
 
 from slimtrack.access import Access
 from slimtrack.auditing import Auditing
 from slimtrack.dead_letters import DeadLetters
-from slimtrack.domain.errors import UnavailableError
 from slimtrack.domain.order import Status
 from slimtrack.domain.schedule import Redelivery
 from slimtrack.routing import Schedule
 from slimtrack.settings import Settings
 from slimtrack.sql import migrate as migrations
-from slimtrack.sql.errors import is_infrastructure
-from slimtrack.sql.pool import open_pool
+from slimtrack.sql.errors import unavailable_if_away
+from slimtrack.sql.pool import Pool, open_pool
 from slimtrack.sql.roles import Role, allow_login
 from slimtrack.sql.wakeup import WakeUp
 from slimtrack.tracking import Tracking
-
-Pool = ConnectionPool[psycopg.Connection[tuple[Any, ...]]]
 
 #: What a session of a caller may take; a lock that is held longer is a fault elsewhere.
 CALLER_SESSION: Final = {
@@ -49,12 +45,8 @@ def migrate(settings: Settings) -> list[str]:
         UnavailableError: the database does not answer.
         MigrationError: a migration fails, or was changed after it was applied.
     """
-    try:
+    with unavailable_if_away():
         return migrations.migrate(settings.database_url)
-    except psycopg.Error as error:
-        if is_infrastructure(error):
-            raise UnavailableError(f"The database does not answer: {error}") from error
-        raise
 
 
 def let_in(settings: Settings, passwords: Mapping[Role, str]) -> None:
@@ -141,15 +133,13 @@ def deadlines(settings: Settings) -> dict[Status, float]:
 
 @contextmanager
 def _operating(settings: Settings) -> Iterator[tuple[Pool, Callable[[], None]]]:
-    try:
-        with _connected(
+    with (
+        unavailable_if_away(),
+        _connected(
             settings, name="slimtrack operator", size=1, session=_OPERATOR_SESSION
-        ) as connected:
-            yield connected
-    except psycopg.Error as error:
-        if is_infrastructure(error):
-            raise UnavailableError(f"The database does not answer: {error}") from error
-        raise
+        ) as connected,
+    ):
+        yield connected
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from slimtrack.domain.order import Order
 from slimtrack.http import schemas
 from slimtrack.http.auth import PUBLIC
 from slimtrack.http.body import JSON, NDJSON
+from slimtrack.http.bulk import MAX_ORDERS
 from slimtrack.http.flow import MERMAID, Moves
 from slimtrack.http.health import Readiness
 from slimtrack.http.operations import (
@@ -98,7 +99,7 @@ def _request_body(operation: Operation) -> Json:
     assert operation.body  # noqa: S101 - the caller has looked
     schema: Json = {"$ref": f"{SCHEMAS}{operation.body.__name__}"}
     if operation.body is schemas.BulkOrder:
-        many = {"type": "array", "items": schema, "minItems": 1, "maxItems": 1000}
+        many = {"type": "array", "items": schema, "minItems": 1, "maxItems": MAX_ORDERS}
         lines = {"type": "string", "description": "An order on each line."}
         return {"required": True, "content": {JSON: {"schema": many}, NDJSON: {"schema": lines}}}
     return {

@@ -18,10 +18,8 @@ SCHEMAS: Final = "#/components/schemas/"
 _ORDER: Final = "/api/orders/{order}"
 _CODE: Final = "SL-7K3F-9QXM-2VPD-A"
 _ID: Final = "01938a5e-7c1d-7b8e-9a57-3f6d2c40b1e8"
-_TIME: Final = (
-    r"^[1-9]\d{3}-(0[1-9]|1[0-2])-(0[1-9]|1\d|2[0-8])T([01]\d|2[0-3]):[0-5]\d:[0-5]\d"
-    r"(\.\d{1,6})?(Z|[+-](0\d|1[0-3]):[0-5]\d)$"
-)
+#: What a pattern can say of a code; that its check character is right, it cannot.
+_CODE_PATTERN: Final = "^([Ss][Ll]-?)?([0-9A-TV-Za-tv-z]{4}-?){3}[0-9A-TV-Za-tv-z]$"
 
 
 class ProblemKinds(NamedTuple):
@@ -269,7 +267,7 @@ PARAMETERS: Final[Mapping[str, Json]] = {
         "schema": {
             "anyOf": [
                 {"type": "string", "format": "uuid"},
-                {"type": "string", "const": _CODE},
+                {"type": "string", "pattern": _CODE_PATTERN},
             ]
         },
         "example": _ID,
@@ -313,17 +311,22 @@ PARAMETERS: Final[Mapping[str, Json]] = {
     "tracking_code": {
         "in": "query",
         "description": "With this tracking code.",
-        "schema": {"type": "string", "const": _CODE},
+        "schema": {"type": "string", "pattern": _CODE_PATTERN},
         "example": _CODE,
     },
     "metadata": {
         "in": "query",
-        "description": "NAME=VALUE: with this text under this name in the metadata; up to 5 times.",
+        "description": f"NAME=VALUE: with this text under this name in the metadata; up to"
+        f" {queries.MOST_METADATA} times.",
         "schema": {
             "type": "array",
             "minItems": 1,
-            "maxItems": 5,
-            "items": {"type": "string", "pattern": r"^[^=\x00]{1,50}=[^\x00]{0,200}$"},
+            "maxItems": queries.MOST_METADATA,
+            "items": {
+                "type": "string",
+                "pattern": r"^[^=\x00]+=[^\x00]*$",
+                "maxLength": queries.MAX_METADATA_PAIR,
+            },
         },
         "example": ["city=Berlin"],
     },
@@ -331,7 +334,7 @@ PARAMETERS: Final[Mapping[str, Json]] = {
         name: {
             "in": "query",
             "description": f"{when} A + in the zone is written %2B.",
-            "schema": {"type": "string", "format": "date-time", "pattern": _TIME},
+            "schema": {"type": "string", "format": "date-time"},
             "example": "2026-01-31T12:00:00Z",
         }
         for name, when in _TIMES.items()
@@ -353,7 +356,7 @@ PARAMETERS: Final[Mapping[str, Json]] = {
             "type": "integer",
             "minimum": 1,
             "maximum": queries.MAX_PAGE_SIZE,
-            "default": 10,
+            "default": queries.PAGE_SIZE,
         },
     },
     "limit": {

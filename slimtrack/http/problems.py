@@ -240,12 +240,12 @@ def _key_in_use(error: KeyInUseError) -> Problem:
     )
 
 
-def _unavailable(error: UnavailableError) -> Problem:
+def _unavailable(_error: UnavailableError) -> Problem:
     return Problem(
         HTTPStatus.SERVICE_UNAVAILABLE,
         "unavailable",
         "Temporarily unavailable",
-        f"{error} Try again in a moment.",
+        "What this needs does not answer now. Try again in a moment.",
         headers={"Retry-After": "1"},
     )
 

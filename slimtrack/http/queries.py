@@ -21,9 +21,10 @@ T = TypeVar("T")
 
 MAX_PAGE: Final = 1_000_000_000  # times MAX_PAGE_SIZE is still an OFFSET that PostgreSQL takes
 MAX_PAGE_SIZE: Final = 100
-_PAGE_SIZE: Final = 10
-#: Names and values of the metadata that one list may ask for.
-_MOST_METADATA: Final = 5
+PAGE_SIZE: Final = 10
+#: Names and values of the metadata that one list may ask for, and the characters of one of them.
+MOST_METADATA: Final = 5
+MAX_METADATA_PAIR: Final = 500
 _NOT_IN_TEXT: Final = re.compile("[\x00\ud800-\udfff]")
 
 
@@ -58,8 +59,8 @@ def read_list_query(parameters: Mapping[str, str | list[str]], *, tenant_id: int
     reader = _Reader(parameters)
     statuses = reader.many("status", _status)
     metadata = reader.many("metadata", _pair)
-    if len(metadata) > _MOST_METADATA:
-        reader.faults.append(Fault("metadata", f"must come at most {_MOST_METADATA} times"))
+    if len(metadata) > MOST_METADATA:
+        reader.faults.append(Fault("metadata", f"must come at most {MOST_METADATA} times"))
     oldest_first = reader.one("sort", _sort) or False
     after = reader.one("created_after", _moment)
     before = reader.one("created_before", _moment)
@@ -210,10 +211,10 @@ class _Reader:
                 Fault(by_number[0], f"does not go with {by_cursor[0]}: page by number or by cursor")
             )
         if by_cursor:
-            return Page(None, self.one("limit", _whole_number(MAX_PAGE_SIZE)) or _PAGE_SIZE)
+            return Page(None, self.one("limit", _whole_number(MAX_PAGE_SIZE)) or PAGE_SIZE)
         return Page(
             self.one("page", _whole_number(MAX_PAGE)) or 1,
-            self.one("page_size", _whole_number(MAX_PAGE_SIZE)) or _PAGE_SIZE,
+            self.one("page_size", _whole_number(MAX_PAGE_SIZE)) or PAGE_SIZE,
         )
 
     def _read(self, name: str, text: str, read: Callable[[str], T]) -> T | None:
@@ -247,7 +248,7 @@ def _sort(text: str) -> bool:
 
 
 _MOMENT: Final = re.compile(
-    r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|[+-]\d\d:\d\d)", re.ASCII
+    r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)", re.ASCII | re.IGNORECASE
 )
 
 
@@ -256,7 +257,7 @@ def _moment(text: str) -> datetime:
     if not _MOMENT.fullmatch(text):
         raise ValueError(rule)
     try:
-        moment = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(text.upper())
         moment.timestamp()  # the years 1 and 9999 leave the range in some zones
     except (ValueError, OverflowError):
         raise ValueError(rule) from None
@@ -285,6 +286,8 @@ def _tracking_code(text: str) -> int:
 
 def _pair(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
-    if not (name and equals) or len(text) > 500 or _NOT_IN_TEXT.search(text):
+    if not (name and equals) or _NOT_IN_TEXT.search(text):
         raise ValueError("must be NAME=VALUE, as in metadata=city=Berlin")
+    if len(text) > MAX_METADATA_PAIR:
+        raise ValueError(f"must have at most {MAX_METADATA_PAIR} characters, not {len(text)}")
     return name, value

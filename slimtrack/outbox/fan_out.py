@@ -1,11 +1,10 @@
 """The fan-out: events are published for whoever else wants to know of them."""
 
 import threading
-from typing import Any, Final
+from typing import Final
 
 import psycopg
 import structlog
-from psycopg_pool import ConnectionPool
 
 from slimtrack import faults
 from slimtrack.broker.events import EventMessage
@@ -13,6 +12,7 @@ from slimtrack.broker.publishing import ConfirmedPublisher, Outcome
 from slimtrack.outbox.loop import LONGEST_SLEEP, publish_until
 from slimtrack.outbox.publisher import PUBLISH_TIMEOUT
 from slimtrack.sql import outbox
+from slimtrack.sql.pool import Pool
 
 _log: Final = structlog.get_logger()
 
@@ -30,7 +30,7 @@ class FanOut:
 
     def __init__(
         self,
-        pool: ConnectionPool[psycopg.Connection[tuple[Any, ...]]],
+        pool: Pool,
         *,
         broker: ConfirmedPublisher,
     ) -> None:

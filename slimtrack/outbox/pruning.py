@@ -1,13 +1,13 @@
 """Pruning: what is too old to be of use is deleted."""
 
-from typing import Any, Final
+from typing import Final
 
 import psycopg
 import structlog
-from psycopg_pool import ConnectionPool
 
 from slimtrack.sql import idempotency
 from slimtrack.sql.errors import is_infrastructure
+from slimtrack.sql.pool import Pool
 
 _log: Final = structlog.get_logger()
 
@@ -25,7 +25,7 @@ class Pruning:
 
     def __init__(
         self,
-        pool: ConnectionPool[psycopg.Connection[tuple[Any, ...]]],
+        pool: Pool,
         *,
         answer_lifetime: float,
     ) -> None:

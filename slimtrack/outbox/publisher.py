@@ -3,11 +3,9 @@
 import threading
 from collections.abc import Collection
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
-import psycopg
 import structlog
-from psycopg_pool import ConnectionPool
 
 from slimtrack import faults
 from slimtrack.broker.publishing import ConfirmedPublisher, Outcome
@@ -15,6 +13,7 @@ from slimtrack.domain.order import Status
 from slimtrack.outbox.loop import LONGEST_SLEEP, publish_until
 from slimtrack.outbox.packing import pack
 from slimtrack.sql import outbox
+from slimtrack.sql.pool import Pool
 
 _log: Final = structlog.get_logger()
 
@@ -42,7 +41,7 @@ class Publisher:
 
     def __init__(
         self,
-        pool: ConnectionPool[psycopg.Connection[tuple[Any, ...]]],
+        pool: Pool,
         *,
         broker: ConfirmedPublisher,
         wanted: threading.Event,

@@ -1,16 +1,16 @@
 """The reconciler: what was published and lost on its way becomes due again."""
 
-from typing import Any, Final
+from typing import Final
 
 import psycopg
 import structlog
-from psycopg_pool import ConnectionPool
 
 from slimtrack import faults
 from slimtrack.broker.publishing import ConfirmedPublisher
 from slimtrack.routing import BY_STAGE
 from slimtrack.sql import outbox
 from slimtrack.sql.errors import is_infrastructure
+from slimtrack.sql.pool import Pool
 
 _log: Final = structlog.get_logger()
 
@@ -30,7 +30,7 @@ class Reconciler:
 
     def __init__(
         self,
-        pool: ConnectionPool[psycopg.Connection[tuple[Any, ...]]],
+        pool: Pool,
         *,
         broker: ConfirmedPublisher,
     ) -> None:

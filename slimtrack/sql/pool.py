@@ -1,11 +1,18 @@
 """Connections to PostgreSQL."""
 
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeVar
 
 import psycopg
 from psycopg.conninfo import make_conninfo
-from psycopg_pool import ConnectionPool
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+from slimtrack.sql.errors import is_infrastructure
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+Pool = ConnectionPool[Connection]
+
+T = TypeVar("T")
 
 #: A dead peer is noticed in 10 s, whatever state the connection is in.
 _NETWORK: Final = {
@@ -42,7 +49,7 @@ def open_pool(
     size: int,
     options: Mapping[str, str],
     timeout: float,
-) -> ConnectionPool[psycopg.Connection[tuple[Any, ...]]]:
+) -> Pool:
     """Open a pool that connects in the background; never before a fork.
 
     Args:
@@ -61,3 +68,26 @@ def open_pool(
         name=application_name,
         open=True,
     )
+
+
+def run(
+    pool: Pool, work: Callable[[Connection], T], *, repeatable: Callable[[], bool] = lambda: True
+) -> T:
+    """Run work that may be repeated, a second time where its connection turns out dead.
+
+    A restarted server leaves a pool full of connections that are closed and do not know it.
+
+    Raises:
+        psycopg.Error: the second time failed too, or there was none.
+    """
+    try:
+        with pool.connection() as connection:
+            return work(connection)
+    except PoolTimeout:
+        raise
+    except psycopg.Error as error:
+        if not is_infrastructure(error) or not repeatable():
+            raise
+    pool.check()
+    with pool.connection() as connection:
+        return work(connection)

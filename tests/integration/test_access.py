@@ -102,6 +102,22 @@ def test_a_revoked_key_is_useless_within_a_second(callers: Callers) -> None:
         callers.access.revoke_key("nobody")
 
 
+def test_a_restarted_database_costs_no_caller_an_answer(
+    callers: Callers, connection: psycopg.Connection
+) -> None:
+    caller = callers.make(tenant="shop")
+    assert caller.simulate_get("/api/orders").status_code == 200
+    for _ in range(3):
+        row = connection.execute(
+            "SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        ).fetchone()
+        assert row
+        assert row[0] == 2
+        time.sleep(0.6)  # until the key has to be looked up again
+        assert caller.simulate_get("/api/orders").status_code == 200
+
+
 def test_a_key_is_useless_when_its_time_is_up(callers: Callers) -> None:
     token = callers.access.create_key(
         tenant="default", name="t", scopes=[Scope.ORDERS_READ], lifetime=timedelta(seconds=0.2)

@@ -134,3 +134,20 @@ def test_a_database_that_does_not_answer_is_unavailable() -> None:
         Tracking(pool, wake_up=lambda: None, schedule=Schedule(dict.fromkeys(Status, 0.0))).place(
             new()
         )
+
+
+def test_what_takes_too_long_is_said_to_be_unavailable(
+    database_url: str, tracking: Tracking, connection: psycopg.Connection
+) -> None:
+    order = tracking.place(new())
+    session = {"statement_timeout": "50ms"}
+    with (
+        open_pool(
+            database_url, application_name="hasty", size=1, options=session, timeout=5
+        ) as pool,
+        connection.transaction(),
+    ):
+        connection.execute("LOCK TABLE orders IN ACCESS EXCLUSIVE MODE")
+        hasty = Tracking(pool, wake_up=lambda: None, schedule=Schedule({}))
+        with pytest.raises(UnavailableError, match="too long"):
+            hasty.get(order.id)
