@@ -14,13 +14,13 @@ from uuid import UUID
 import msgspec
 
 from benchmarks.system import Processes, System, wait_for
-from slimtrack.caching import HistoryCache
-from slimtrack.changing import Changes, Target
 from slimtrack.domain.order import JOURNEY, Flow, NewOrder, Order, Status, new_order_id
 from slimtrack.domain.report import Report
+from slimtrack.redis.history_cache import HistoryCache
 from slimtrack.routing import Schedule
 from slimtrack.sql.pool import open_pool
-from slimtrack.tracking import Tracking
+from slimtrack.use_cases.changing import Changes, Target
+from slimtrack.use_cases.tracking import Tracking
 
 _BATCH = 500
 #: Seconds that filling the outbox may take before the first row is due.

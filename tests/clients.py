@@ -6,13 +6,13 @@ from typing import Any
 import falcon.testing
 from psycopg_pool import ConnectionPool
 
-from slimtrack.access import Access
-from slimtrack.caching import HistoryCache
 from slimtrack.domain.access import Scope
 from slimtrack.domain.order import Flow
 from slimtrack.http.app import create_app
 from slimtrack.http.auth import Authentication
-from slimtrack.tracking import Tracking
+from slimtrack.redis.history_cache import HistoryCache
+from slimtrack.use_cases.access import Access
+from slimtrack.use_cases.tracking import Tracking
 
 Result = falcon.testing.Result
 

@@ -18,14 +18,14 @@ from psycopg import sql
 from psycopg_pool import ConnectionPool
 
 from slimtrack.broker.topology import dead_letter_queue
-from slimtrack.retrying import Retrying
 from slimtrack.routing import BY_STAGE, Schedule
 from slimtrack.settings import Settings
 from slimtrack.sql.migrate import migrate
 from slimtrack.sql.pool import open_pool
 from slimtrack.stack.servers import prepare_servers
 from slimtrack.stack.supervisor import Supervisor
-from slimtrack.tracking import Tracking
+from slimtrack.use_cases.retrying import Retrying
+from slimtrack.use_cases.tracking import Tracking
 
 _numbers: Final = count(1)
 

@@ -9,8 +9,8 @@ import psycopg
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.spec import BasicProperties
 
-from slimtrack.changing import Changes, Target
 from slimtrack.routing import Schedule
+from slimtrack.use_cases.changing import Changes, Target
 
 
 def wait_until(condition: Callable[[], object], *, timeout: float = 60.0) -> None:

@@ -8,11 +8,11 @@ import dramatiq
 
 from slimtrack.domain.order import Status
 from slimtrack.domain.retry import Failure, ProcessKilledError, RetryPolicy, SetFailedError
-from slimtrack.retrying import Retrying
 from slimtrack.routing import BY_STAGE
 from slimtrack.sql.errors import is_infrastructure
-from slimtrack.tracking import Tracking
-from slimtrack.working import Working
+from slimtrack.use_cases.retrying import Retrying
+from slimtrack.use_cases.tracking import Tracking
+from slimtrack.use_cases.working import Working
 
 
 def work_through(ids: Sequence[int], advance: Callable[[Sequence[int]], object]) -> None:

@@ -5,17 +5,17 @@ from functools import partial
 from wsgiref.types import WSGIApplication
 
 from slimtrack import probes
-from slimtrack.access import Access
 from slimtrack.bootstrap.database import CALLER_POOL_TIMEOUT, CALLER_SESSION, create_tracking
-from slimtrack.caching import HistoryCache
 from slimtrack.domain.access import ANYBODY
 from slimtrack.http.app import create_app
 from slimtrack.http.auth import Authentication, Open, RateLimiting
-from slimtrack.limiting import RateLimiter
+from slimtrack.redis.history_cache import HistoryCache
+from slimtrack.redis.rate_limiter import RateLimiter
 from slimtrack.settings import Settings
 from slimtrack.sql.pool import open_pool
 from slimtrack.sql.wakeup import WakeUp
 from slimtrack.telemetry import logs
+from slimtrack.use_cases.access import Access
 
 
 def create_api(settings: Settings) -> WSGIApplication:

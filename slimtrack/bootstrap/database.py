@@ -6,9 +6,6 @@ from typing import Final
 
 import psycopg
 
-from slimtrack.access import Access
-from slimtrack.auditing import Auditing
-from slimtrack.dead_letters import DeadLetters
 from slimtrack.domain.order import Status
 from slimtrack.domain.schedule import Redelivery
 from slimtrack.routing import Schedule
@@ -18,7 +15,10 @@ from slimtrack.sql.errors import unavailable_if_away
 from slimtrack.sql.pool import Pool, open_pool
 from slimtrack.sql.roles import Role, allow_login
 from slimtrack.sql.wakeup import WakeUp
-from slimtrack.tracking import Tracking
+from slimtrack.use_cases.access import Access
+from slimtrack.use_cases.auditing import Auditing
+from slimtrack.use_cases.dead_letters import DeadLetters
+from slimtrack.use_cases.tracking import Tracking
 
 #: What a session of a caller may take; a lock that is held longer is a fault elsewhere.
 CALLER_SESSION: Final = {

@@ -5,10 +5,8 @@ from contextlib import closing
 from functools import partial
 from typing import Final
 
-from slimtrack.auditing import Auditing
 from slimtrack.bootstrap.database import deadlines, open_auditing
 from slimtrack.broker.publishing import ConfirmedPublisher
-from slimtrack.dead_letters import DeadLetters
 from slimtrack.outbox import schedule
 from slimtrack.outbox.drain import Drain
 from slimtrack.outbox.fan_out import FanOut
@@ -20,6 +18,8 @@ from slimtrack.settings import Settings
 from slimtrack.sql.pool import OUTBOX_PLANS, open_pool
 from slimtrack.sql.wakeup import listen
 from slimtrack.telemetry import logs
+from slimtrack.use_cases.auditing import Auditing
+from slimtrack.use_cases.dead_letters import DeadLetters
 
 _POOL_TIMEOUT: Final = 5.0
 #: Seconds between two looks at what was lost or rejected, at what is late, and at every order.

@@ -13,14 +13,14 @@ from slimtrack.broker.retries import Retries
 from slimtrack.domain.errors import SettingsError
 from slimtrack.domain.retry import Failure, RetryPolicy
 from slimtrack.domain.work import StageWork
-from slimtrack.retrying import Retrying
 from slimtrack.routing import BY_QUEUE
 from slimtrack.settings import Settings
 from slimtrack.sql.errors import is_infrastructure
 from slimtrack.sql.pool import OUTBOX_PLANS, open_pool
 from slimtrack.sql.wakeup import WakeUp
 from slimtrack.telemetry import logs
-from slimtrack.working import Working
+from slimtrack.use_cases.retrying import Retrying
+from slimtrack.use_cases.working import Working
 
 #: The order of the time-outs is explained beside the publisher's.
 _SESSION: Final = {

@@ -16,9 +16,9 @@ import typer
 
 from slimtrack.bootstrap import open_dead_letters
 from slimtrack.commands.target import StateDir, read_settings
-from slimtrack.dead_letters import OperationRepeatedError
 from slimtrack.domain.dead_letter import OperatorAction, Selection
 from slimtrack.domain.order import STAGES, Status
+from slimtrack.use_cases.dead_letters import OperationRepeatedError
 
 app = typer.Typer(
     name="dead-letters",

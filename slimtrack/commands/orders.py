@@ -39,7 +39,7 @@ from slimtrack.domain.errors import FieldError, UnavailableError
 from slimtrack.domain.event import OrderEvent
 from slimtrack.domain.order import FINAL, NewOrder, Order, Status
 from slimtrack.domain.tracking_code import parse_code
-from slimtrack.tracking import Tracking
+from slimtrack.use_cases.tracking import Tracking
 
 #: Orders that are placed in one statement.
 _BATCH: Final = 500

@@ -7,14 +7,14 @@ from typing import Any, Final
 import falcon
 import msgspec
 
-from slimtrack.changing import Changes
 from slimtrack.domain.errors import SlimTrackError
 from slimtrack.domain.idempotency import Answer, Once
 from slimtrack.domain.order import Order
 from slimtrack.http import problems
 from slimtrack.http.queries import etag_of
 from slimtrack.http.schemas import KEY_RULE, is_idempotency_key
-from slimtrack.tracking import Tracking
+from slimtrack.use_cases.changing import Changes
+from slimtrack.use_cases.tracking import Tracking
 
 _KEY: Final = "Idempotency-Key"
 

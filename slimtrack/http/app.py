@@ -7,7 +7,6 @@ import falcon
 import falcon.media
 import msgspec
 
-from slimtrack.caching import HistoryCache
 from slimtrack.http import middleware, problems
 from slimtrack.http.auth import Authentication, Open, RateLimiting
 from slimtrack.http.bulk import OrderBulk
@@ -23,7 +22,8 @@ from slimtrack.http.orders import (
     OrderItem,
     OrderReports,
 )
-from slimtrack.tracking import Tracking
+from slimtrack.redis.history_cache import HistoryCache
+from slimtrack.use_cases.tracking import Tracking
 
 
 def create_app(

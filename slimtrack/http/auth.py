@@ -8,7 +8,7 @@ import falcon
 
 from slimtrack.domain.access import Principal, Scope
 from slimtrack.http import problems
-from slimtrack.limiting import Allowance
+from slimtrack.redis.rate_limiter import Allowance
 
 #: Which scope each method of a resource needs.
 Scopes = Mapping[str, Scope]

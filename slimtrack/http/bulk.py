@@ -8,7 +8,6 @@ from uuid import UUID
 import falcon
 import msgspec
 
-from slimtrack.changing import Changes
 from slimtrack.domain.access import Scope
 from slimtrack.domain.errors import ReferenceTakenError, SlimTrackError
 from slimtrack.domain.idempotency import Answer, Once
@@ -16,7 +15,8 @@ from slimtrack.domain.order import NewOrder, Order
 from slimtrack.http import answers, problems, schemas
 from slimtrack.http.auth import Scopes
 from slimtrack.http.body import JSON, MAX_BULK_BODY, NDJSON, media_type_of, read_body
-from slimtrack.tracking import Tracking
+from slimtrack.use_cases.changing import Changes
+from slimtrack.use_cases.tracking import Tracking
 
 #: Orders in one request, at most.
 MAX_ORDERS: Final = 1_000

@@ -7,8 +7,6 @@ from uuid import UUID
 import falcon
 import msgspec
 
-from slimtrack.caching import HistoryCache
-from slimtrack.changing import Changes, Target
 from slimtrack.domain.access import Scope
 from slimtrack.domain.errors import ReferenceTakenError
 from slimtrack.domain.idempotency import Answer
@@ -17,7 +15,9 @@ from slimtrack.domain.order import NewOrder, Order
 from slimtrack.http import answers, queries, schemas
 from slimtrack.http.auth import Scopes
 from slimtrack.http.body import read_body
-from slimtrack.tracking import Tracking
+from slimtrack.redis.history_cache import HistoryCache
+from slimtrack.use_cases.changing import Changes, Target
+from slimtrack.use_cases.tracking import Tracking
 
 #: Orders are counted up to this number: to count a million takes longer than to show some.
 _COUNTED: Final = 10_000

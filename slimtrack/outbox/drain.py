@@ -8,10 +8,10 @@ import structlog
 from slimtrack.broker.publishing import ConfirmedPublisher
 from slimtrack.broker.rejected import RejectedMessage, drain_rejected
 from slimtrack.broker.topology import dead_letter_queue
-from slimtrack.dead_letters import DeadLetters
 from slimtrack.domain.errors import UnavailableError
 from slimtrack.routing import BY_QUEUE
 from slimtrack.sql.errors import is_infrastructure
+from slimtrack.use_cases.dead_letters import DeadLetters
 
 _log: Final = structlog.get_logger()
 

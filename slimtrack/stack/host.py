@@ -7,7 +7,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final, Protocol
 
-from slimtrack.access import new_token
 from slimtrack.sql.roles import Role
 from slimtrack.stack.directory import StateDirectory
 from slimtrack.stack.logfile import LogFile
@@ -22,6 +21,7 @@ from slimtrack.stack.provision import POSTGRESQL
 from slimtrack.stack.servers import prepare_servers
 from slimtrack.stack.state import ProcessState, StackState, hold_lock, write_state
 from slimtrack.stack.supervisor import Supervisor
+from slimtrack.use_cases.access import new_token
 
 #: Seconds between two looks at the processes.
 _INTERVAL: Final = 0.2

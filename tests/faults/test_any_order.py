@@ -17,13 +17,13 @@ from hypothesis.stateful import (
 )
 from psycopg_pool import ConnectionPool
 
-from slimtrack.auditing import Auditing
-from slimtrack.dead_letters import DeadLetters
 from slimtrack.domain.dead_letter import OperatorAction, Selection
 from slimtrack.domain.order import JOURNEY, NewOrder, Status, new_order_id
 from slimtrack.domain.retry import Failure, RetryPolicy
-from slimtrack.retrying import Retrying
-from slimtrack.tracking import Tracking
+from slimtrack.use_cases.auditing import Auditing
+from slimtrack.use_cases.dead_letters import DeadLetters
+from slimtrack.use_cases.retrying import Retrying
+from slimtrack.use_cases.tracking import Tracking
 
 POLICY = RetryPolicy(max_retries=1, min_backoff=0.0, max_backoff=0.0)
 ACTION = OperatorAction(operator="machine")

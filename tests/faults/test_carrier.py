@@ -12,7 +12,7 @@ from observing import cancel_order
 from system import System, copies
 
 from slimtrack.domain.order import NewOrder, new_order_id
-from slimtrack.tracking import Tracking
+from slimtrack.use_cases.tracking import Tracking
 
 #: Those of the crash points that lie around the work.
 AROUND = ("work.before_call", "work.after_call")

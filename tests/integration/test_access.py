@@ -10,9 +10,9 @@ import psycopg
 import pytest
 from clients import Callers
 
-from slimtrack.access import AccessError, new_token
 from slimtrack.domain.access import Scope
 from slimtrack.domain.order import Flow
+from slimtrack.use_cases.access import AccessError, new_token
 
 UNKNOWN = "01938a5e-7c1d-7b8e-9a57-3f6d2c40b1e8"
 #: Every resource that belongs to somebody, with its methods and the scope that each needs.

@@ -12,7 +12,7 @@ from slimtrack.domain.schedule import Due
 from slimtrack.routing import Schedule
 from slimtrack.sql import orders, outbox
 from slimtrack.sql.pool import OUTBOX_PLANS, conninfo, open_pool
-from slimtrack.tracking import Tracking
+from slimtrack.use_cases.tracking import Tracking
 
 
 def place(tracking: Tracking, count: int = 1) -> list[Order]:

@@ -20,14 +20,14 @@ from hypothesis.stateful import (
 )
 from psycopg_pool import ConnectionPool
 
-from slimtrack.changing import Changes, Target
 from slimtrack.domain.errors import EventNotFoundError, StaleVersionError, TransitionNotAllowedError
 from slimtrack.domain.idempotency import Answer, Once
 from slimtrack.domain.order import FINAL, STAGES, Flow, NewOrder, Status, new_order_id
 from slimtrack.domain.report import REPORTABLE, Report
 from slimtrack.domain.schedule import Redelivery
 from slimtrack.routing import Schedule
-from slimtrack.tracking import Tracking
+from slimtrack.use_cases.changing import Changes, Target
+from slimtrack.use_cases.tracking import Tracking
 
 #: The moves that an order may make, written down a second time on purpose.
 MOVES = {

@@ -7,12 +7,12 @@ import falcon.testing
 import psycopg
 import pytest
 
-from slimtrack.caching import HistoryCache
 from slimtrack.domain.access import ANYBODY
 from slimtrack.domain.order import Status
 from slimtrack.http.app import create_app
 from slimtrack.http.auth import Open
-from slimtrack.tracking import Tracking
+from slimtrack.redis.history_cache import HistoryCache
+from slimtrack.use_cases.tracking import Tracking
 
 UNKNOWN = "/api/orders/01938a5e-7c1d-7b8e-9a57-3f6d2c40b1e8"
 

@@ -11,10 +11,10 @@ import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 from psycopg_pool import ConnectionPool
 
-from slimtrack.auditing import Auditing
 from slimtrack.domain.dead_letter import OperatorAction
 from slimtrack.domain.order import JOURNEY, NewOrder, new_order_id
-from slimtrack.tracking import Tracking
+from slimtrack.use_cases.auditing import Auditing
+from slimtrack.use_cases.tracking import Tracking
 
 #: What breaks each check for one order, in the words of SQL.
 BREAKS = {

@@ -8,11 +8,11 @@ import psycopg
 import pytest
 from clients import Caller, Callers
 
-from slimtrack.access import new_token
 from slimtrack.domain.order import JOURNEY
 from slimtrack.routing import Schedule
 from slimtrack.sql.pool import open_pool
-from slimtrack.tracking import Tracking
+from slimtrack.use_cases.access import new_token
+from slimtrack.use_cases.tracking import Tracking
 
 JSON = {"Content-Type": "application/json"}
 UNKNOWN = "01938a5e-7c1d-7b8e-9a57-3f6d2c40b1e8"

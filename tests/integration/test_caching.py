@@ -7,7 +7,7 @@ from clients import Caller, Callers
 from psycopg_pool import ConnectionPool
 
 from slimtrack.telemetry import metrics
-from slimtrack.tracking import Tracking
+from slimtrack.use_cases.tracking import Tracking
 
 
 def hits() -> float:

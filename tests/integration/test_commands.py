@@ -9,7 +9,7 @@ import pytest
 from clients import Caller, Callers
 
 from slimtrack.domain.order import Flow, Status
-from slimtrack.tracking import Tracking
+from slimtrack.use_cases.tracking import Tracking
 
 DELIVERED = ("processing", "in_transit", "out_for_delivery", "delivered")
 

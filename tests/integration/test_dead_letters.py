@@ -16,12 +16,12 @@ from pika.adapters.blocking_connection import BlockingChannel
 from psycopg_pool import ConnectionPool
 
 from slimtrack.broker.publishing import ConfirmedPublisher
-from slimtrack.dead_letters import DeadLetters, NotARowError, OperationRepeatedError
 from slimtrack.domain.dead_letter import OperatorAction, Selection
 from slimtrack.domain.order import NewOrder, Status, new_order_id
 from slimtrack.outbox.drain import Drain
 from slimtrack.routing import BY_QUEUE
-from slimtrack.tracking import Tracking
+from slimtrack.use_cases.dead_letters import DeadLetters, NotARowError, OperationRepeatedError
+from slimtrack.use_cases.tracking import Tracking
 
 QUEUE = "orders.processing"
 ACTION = OperatorAction(operator="tester", reason="because")

@@ -27,7 +27,7 @@ from slimtrack.domain.order import JOURNEY, Order, Status
 from slimtrack.outbox.fan_out import FanOut
 from slimtrack.routing import Schedule
 from slimtrack.settings import Settings
-from slimtrack.tracking import Tracking
+from slimtrack.use_cases.tracking import Tracking
 
 NO_DELAYS = dict.fromkeys(JOURNEY, 0.0)
 

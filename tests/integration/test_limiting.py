@@ -11,14 +11,14 @@ import pytest
 from proxy import Proxy
 from psycopg_pool import ConnectionPool
 
-from slimtrack.access import Access
-from slimtrack.caching import HistoryCache
 from slimtrack.domain.access import Scope
 from slimtrack.http.app import create_app
 from slimtrack.http.auth import Authentication, RateLimiting
-from slimtrack.limiting import RateLimiter
+from slimtrack.redis.history_cache import HistoryCache
+from slimtrack.redis.rate_limiter import RateLimiter
 from slimtrack.telemetry import metrics
-from slimtrack.tracking import Tracking
+from slimtrack.use_cases.access import Access
+from slimtrack.use_cases.tracking import Tracking
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from psycopg_pool import ConnectionPool
 from slimtrack.domain.listing import Listing
 from slimtrack.domain.order import Status
 from slimtrack.sql import orders
-from slimtrack.tracking import Tracking
+from slimtrack.use_cases.tracking import Tracking
 
 ORDERS = 1_000_000
 #: Seconds; the median and the slowest of a hundred lists are printed.

@@ -9,8 +9,8 @@ import pytest
 from slimtrack.domain.order import NewOrder, Status, new_order_id
 from slimtrack.domain.outcome import Outcome, SimulatedFailureError, outcome_of
 from slimtrack.domain.retry import Failure, RetryPolicy
-from slimtrack.retrying import Retrying
-from slimtrack.tracking import Tracking
+from slimtrack.use_cases.retrying import Retrying
+from slimtrack.use_cases.tracking import Tracking
 
 POLICY = RetryPolicy(max_retries=2, min_backoff=0, max_backoff=0)
 

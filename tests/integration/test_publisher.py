@@ -25,7 +25,7 @@ from slimtrack.outbox.publisher import PUBLISHER_SESSION, Publisher
 from slimtrack.routing import BY_QUEUE, BY_STAGE, Schedule
 from slimtrack.sql.pool import OUTBOX_PLANS, open_pool
 from slimtrack.sql.wakeup import WakeUp, listen
-from slimtrack.tracking import Tracking
+from slimtrack.use_cases.tracking import Tracking
 
 FIRST = "orders.processing"
 

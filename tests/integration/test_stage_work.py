@@ -18,8 +18,8 @@ from slimtrack.domain.order import NewOrder, Status, new_order_id
 from slimtrack.domain.retry import PermanentError
 from slimtrack.domain.work import Assignment, TimeLimitExceededError, WorkError
 from slimtrack.routing import Schedule
-from slimtrack.tracking import Tracking
-from slimtrack.working import Working
+from slimtrack.use_cases.tracking import Tracking
+from slimtrack.use_cases.working import Working
 
 STAGE = Status.PROCESSING
 Work = Callable[[Assignment], object]
@@ -248,7 +248,7 @@ from slimtrack.domain.order import Status
 from slimtrack.domain.work import TimeLimitExceededError
 from slimtrack.routing import Schedule
 from slimtrack.sql.pool import open_pool
-from slimtrack.working import Working
+from slimtrack.use_cases.working import Working
 
 pool = open_pool(sys.argv[1], application_name="test", size=1, options={}, timeout=5)
 working = Working(

@@ -11,7 +11,7 @@ from slimtrack.domain.listing import Listing
 from slimtrack.domain.order import NewOrder, Order, Status, new_order_id
 from slimtrack.routing import Schedule
 from slimtrack.sql.pool import open_pool
-from slimtrack.tracking import Tracking
+from slimtrack.use_cases.tracking import Tracking
 
 
 def new(description: str = "A parcel", **fields: object) -> NewOrder:

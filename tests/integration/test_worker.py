@@ -16,7 +16,7 @@ from proxy import Proxy
 from slimtrack.domain.order import NewOrder, new_order_id
 from slimtrack.stack.processes import plan_workers
 from slimtrack.stack.supervisor import Supervisor
-from slimtrack.tracking import Tracking
+from slimtrack.use_cases.tracking import Tracking
 
 
 @contextmanager

@@ -10,12 +10,12 @@ import pytest
 import structlog
 from psycopg_pool import ConnectionPool
 
-from slimtrack.caching import HistoryCache
 from slimtrack.domain.access import ANYBODY
 from slimtrack.http.app import create_app
 from slimtrack.http.auth import Open
+from slimtrack.redis.history_cache import HistoryCache
 from slimtrack.routing import Schedule
-from slimtrack.tracking import Tracking
+from slimtrack.use_cases.tracking import Tracking
 
 JSON = {"Content-Type": "application/json"}
 ORDER = b'{"description":"Two boxes"}'

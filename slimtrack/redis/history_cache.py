@@ -4,7 +4,7 @@ from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
-from slimtrack.optional import OptionalServer, connect_redis
+from slimtrack.redis.client import OptionalServer, connect_redis
 from slimtrack.telemetry import metrics
 
 #: Seconds after which nobody asks for a history again.

@@ -7,17 +7,17 @@ from uuid import UUID
 import structlog
 
 from slimtrack import faults
-from slimtrack.changing import Changes, name_of
 from slimtrack.domain.errors import OrderNotFoundError, ReferenceTakenError
 from slimtrack.domain.event import OrderEvent
 from slimtrack.domain.idempotency import Answer, Once
 from slimtrack.domain.listing import Listing
 from slimtrack.domain.order import NewOrder, Order, Status
-from slimtrack.rehearsal import advance_tested
 from slimtrack.routing import Schedule
 from slimtrack.sql import orders
 from slimtrack.sql.errors import unavailable_if_away
 from slimtrack.sql.pool import Pool, run
+from slimtrack.use_cases.changing import Changes, name_of
+from slimtrack.use_cases.rehearsal import advance_tested
 
 _log: Final = structlog.get_logger()
 

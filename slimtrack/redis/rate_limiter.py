@@ -1,10 +1,10 @@
-"""The use case of rate limits: how many requests a caller may still make."""
+"""Rate limits: how many requests a caller may still make."""
 
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from slimtrack.optional import TIMEOUT, OptionalServer
+from slimtrack.redis.client import TIMEOUT, OptionalServer
 from slimtrack.telemetry import metrics
 
 

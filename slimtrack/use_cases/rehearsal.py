@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from typing import Final
 
-from slimtrack.changing import Changes, Target
 from slimtrack.domain.order import Status
 from slimtrack.domain.outcome import Outcome, SimulatedFailureError
 from slimtrack.domain.schedule import Due
 from slimtrack.routing import Schedule
 from slimtrack.sql import orders
+from slimtrack.use_cases.changing import Changes, Target
 
 #: How much later than usual the stage of a slow test order is due.
 _SLOW: Final = 30.0

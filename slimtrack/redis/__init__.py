@@ -1,0 +1,1 @@
+"""What Redis is used for, all of which can be done without while it is away."""
