@@ -212,6 +212,7 @@ class ConfirmedPublisher:
         channel.add_on_return_callback(self._on_return)
         channel.add_on_close_callback(self._on_channel_closed)
         channel.confirm_delivery(self._on_confirm)
+        channel.exchange_declare(EVENT_EXCHANGE, "topic", durable=True)
         self._declare(channel, on_count=None, on_done=self._on_declared)
 
     def _on_declared(self) -> None:
@@ -234,8 +235,7 @@ class ConfirmedPublisher:
         on_count: Callable[[str, int], None] | None,
         on_done: Callable[[], None],
     ) -> None:
-        """Declare everything; the last answer, which is the last to come, calls ``on_done``."""
-        channel.exchange_declare(EVENT_EXCHANGE, "topic", durable=True)
+        """Declare every queue; the last answer, which is the last to come, calls ``on_done``."""
         for queue_name in self._queue_names:
             for name, arguments in (
                 (dead_letter_queue(queue_name), DEAD_LETTER_QUEUE_ARGUMENTS),

@@ -108,18 +108,21 @@ class Load:
                 status, answer = self._post(body)
             except (OSError, http.client.HTTPException, ValueError):
                 status, answer = 0, {}
-            if status in {201, 409}:
-                order_id = answer["id"] if status == 201 else answer["order_id"]
-                self._ledger.write(reference=reference, status=status, order_id=order_id)
+            if status == 201:
+                self._ledger.write(reference=reference, status=status, order_id=answer["id"])
                 return
-            assert status in {0, 503}, (status, answer)
+            # 409: the request whose answer was lost is still being carried out.
+            assert status in {0, 409, 503}, (status, answer)
             time.sleep(0.05)
 
     def _post(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         connection = http.client.HTTPConnection(self._host, timeout=_TIMEOUT)
         try:
             connection.request(
-                "POST", "/api/orders", json.dumps(body), {"Content-Type": "application/json"}
+                "POST",
+                "/api/orders",
+                json.dumps(body),
+                {"Content-Type": "application/json", "Idempotency-Key": body["reference"]},
             )
             response = connection.getresponse()
             return response.status, json.loads(response.read())

@@ -43,8 +43,14 @@ class Nemesis:
         }
 
     def strike(self) -> None:
-        """Let two faults happen at once, for a while, and end them."""
+        """Let two faults happen at once, for a while, and end them.
+
+        The first time the database crashes for sure, which no caller can miss.
+        """
         chosen = self._random.sample(sorted(self._faults), 2)
+        if not self.happened:
+            chosen = ["database crashes", *(each for each in chosen if each != "database crashes")]
+            del chosen[2:]
         if {"broker crashes", "broker forgets"} <= set(chosen):
             chosen.pop()
         print(f"{time.monotonic() - self._started:6.1f} s  {', '.join(chosen)}", flush=True)  # noqa: T201

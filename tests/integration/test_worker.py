@@ -14,7 +14,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 from proxy import Proxy
 
 from slimtrack.domain.order import NewOrder, new_order_id
-from slimtrack.stack.processes import plan_workers
+from slimtrack.stack.processes import plan_publisher, plan_workers
 from slimtrack.stack.supervisor import Supervisor
 from slimtrack.use_cases.tracking import Tracking
 
@@ -24,7 +24,8 @@ def workers(environment: dict[str, str], **more: str) -> Iterator[Supervisor]:
     """A publisher and a worker group for each queue, with more settings."""
     supervisor = Supervisor(on_line=lambda *_: None)
     try:
-        supervisor.start(plan_workers({**environment, **more}))
+        settings = {**environment, **more}
+        supervisor.start([plan_publisher(settings), *plan_workers(settings)])
         yield supervisor
     finally:
         supervisor.stop()
