@@ -130,6 +130,12 @@ class Settings:
     api_workers: int = _setting(
         "SLIMTRACK_API_WORKERS", _integer(1, 64), "2", "gunicorn worker processes"
     )
+    request_time_limit: float = _setting(
+        "SLIMTRACK_REQUEST_TIME_LIMIT",
+        _time_limit,
+        "20",
+        "seconds from a request's first byte to its answer's last, at most",
+    )
     authentication: bool = _setting(
         "SLIMTRACK_AUTH", _switch, "on", "whether callers need an API key"
     )

@@ -33,7 +33,7 @@ def answer_with_order(order: Order) -> Answer:
     return answer_with(order, headers={"ETag": etag_of(order.version)})
 
 
-def answer_with_problem(error: SlimTrackError) -> Answer:
+def answer_with_problem(error: SlimTrackError, *, request_id: str) -> Answer:
     """Make the answer to a command that was refused.
 
     Raises:
@@ -45,7 +45,7 @@ def answer_with_problem(error: SlimTrackError) -> Answer:
     return Answer(
         status=problem.status_code,
         headers={"Content-Type": problems.MEDIA_TYPE, **dict(problem.headers or {})},
-        body=msgspec.json.encode(problems.document_of(problem)),
+        body=msgspec.json.encode(problems.document_of(problem, request_id=request_id)),
     )
 
 
@@ -63,7 +63,7 @@ def execute(
         try:
             return command(changes)
         except SlimTrackError as error:
-            return answer_with_problem(error)
+            return answer_with_problem(error, request_id=req.context.correlation_id)
 
     answer = tracking.execute(answered, once=_once_of(req, body))
     resp.status = falcon.code_to_http_status(answer.status)

@@ -1,6 +1,7 @@
 """Who may do what over the API: `Authorization: Bearer stk_…`."""
 
 from collections.abc import Callable, Mapping
+from ipaddress import ip_address
 from math import ceil
 from typing import Final
 
@@ -10,11 +11,11 @@ from slimtrack.domain.access import Principal, Scope
 from slimtrack.http import problems
 from slimtrack.redis.rate_limiter import Allowance
 
-#: Which scope each method of a resource needs.
-Scopes = Mapping[str, Scope]
+#: Which scope each method of a resource needs; None for those that are open to anybody.
+Scopes = Mapping[str, Scope | None]
 
-#: What a resource without keys declares: anybody may use it.
-PUBLIC: Final[Scopes] = {}
+#: What a resource declares that anybody may read.
+PUBLIC: Final[Scopes] = {"GET": None}
 
 _SCHEME: Final = "bearer"
 
@@ -22,8 +23,8 @@ _SCHEME: Final = "bearer"
 class Authentication:
     """Finds out who asks, and whether they may.
 
-    Each resource says in ``scopes`` which scope each of its methods needs. A resource that says
-    nothing is open to nobody.
+    Each resource says in ``scopes`` which scope each of its methods needs; what is not said is open
+    to nobody.
 
     Args:
         authenticate: whose token it is; None if nobody's.
@@ -40,21 +41,24 @@ class Authentication:
         params: dict[str, object],  # noqa: ARG002 - as above
     ) -> None:
         """Let the request pass, or answer 401 or 403."""
-        scopes: Scopes | None = getattr(resource, "scopes", None)
-        if scopes is PUBLIC:
+        if not hasattr(resource, f"on_{req.method.lower()}"):
+            return  # Falcon says which methods there are
+        scopes: Scopes = getattr(resource, "scopes", {})
+        if req.method not in scopes:
+            raise problems.closed("No API key allows this.")
+        scope = scopes[req.method]
+        if scope is None:
             return
         principal = self._authenticate(_token_of(req))
         if principal is None:
             raise problems.unauthenticated("The API key is not valid, or no longer.")
-        scope = scopes.get(req.method) if scopes else None
-        # A method that the resource lacks is answered by Falcon.
-        if scope and scope not in principal.scopes:
+        if scope not in principal.scopes:
             raise problems.forbidden(scope)
         req.context.principal = principal
 
 
 class Open:
-    """Lets everybody in as the default tenant's key holder."""
+    """Lets everybody on this machine in, as a holder of a key of the default tenant."""
 
     def __init__(self, principal: Principal) -> None:
         self._principal = principal
@@ -66,7 +70,12 @@ class Open:
         resource: object,  # noqa: ARG002 - as above
         params: dict[str, object],  # noqa: ARG002 - as above
     ) -> None:
-        """Let the request pass."""
+        """Let the request pass, or answer 403.
+
+        Whatever address the server listens on, and whoever started it: nobody else is let in.
+        """
+        if not _is_loopback(req.remote_addr):
+            raise problems.closed("Without API keys only this machine may ask (SLIMTRACK_AUTH).")
         req.context.principal = self._principal
 
 
@@ -110,3 +119,10 @@ def _token_of(req: falcon.Request) -> str:
     if scheme.lower() != _SCHEME:
         raise problems.unauthenticated("Authorization has to be: Bearer stk_….")
     return token.strip()
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ip_address(address).is_loopback
+    except ValueError:  # a socket of this machine's has none
+        return not address

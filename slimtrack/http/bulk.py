@@ -75,7 +75,7 @@ class _Batch:
                     row, correlation_id=correlation_id, principal=principal
                 )
                 if key is not None and keys.setdefault(key, index) != index:
-                    raise problems.repeated_key(keys[key])
+                    raise _repeated_key(keys[key])
             except problems.Problem as problem:
                 self._results[index] = _refused(problem)
                 continue
@@ -127,20 +127,19 @@ def _split(body: bytes, *, lines: bool) -> list[bytes]:
         try:
             rows = [bytes(row) for row in _ROWS.decode(body)]
         except msgspec.ValidationError as error:
-            raise problems.invalid_body(
-                "invalid-bulk",
-                "Invalid bulk",
-                [problems.Fault("", "The body must be an array of orders")],
-            ) from error
+            fault = problems.Fault("", "The body must be an array of orders")
+            raise problems.invalid("invalid-bulk", [fault]) from error
         except (ValueError, RecursionError) as error:
             raise problems.malformed_body(f"The body is not JSON: {error}.") from error
     if not 1 <= len(rows) <= MAX_ORDERS:
-        raise problems.invalid_body(
-            "invalid-bulk",
-            "Invalid bulk",
-            [problems.Fault("", f"The body must have 1 to {MAX_ORDERS} orders, not {len(rows)}")],
-        )
+        fault = problems.Fault("", f"The body must have 1 to {MAX_ORDERS} orders, not {len(rows)}")
+        raise problems.invalid("invalid-bulk", [fault])
     return rows
+
+
+def _repeated_key(index: int) -> problems.Problem:
+    fault = problems.Fault("idempotency_key", f"must come once, and row {index + 1} has it too")
+    return problems.invalid("invalid-order", [fault])
 
 
 def _result_of(order: NewOrder, outcome: Order | UUID) -> BulkResult:

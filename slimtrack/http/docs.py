@@ -27,6 +27,7 @@ class Documentation:
     """`/docs`."""
 
     scopes = PUBLIC
+    media_types = (falcon.MEDIA_HTML,)
 
     def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
         """Return the page."""

@@ -31,10 +31,12 @@ class FlowDocument:
     """`/api/flow`."""
 
     scopes = PUBLIC
+    media_types = (falcon.MEDIA_JSON, MERMAID)
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Return the statuses and the moves between them, as JSON or as a Mermaid diagram."""
-        if queries.read_form(req.params, forms=("json", "mermaid")) == "mermaid":
+        form = queries.read_form(req.params, forms=("json", "mermaid"))
+        if (form or req.client_prefers(self.media_types)) in {"mermaid", MERMAID}:
             resp.content_type = MERMAID
             resp.text = _diagram()
         else:

@@ -1,8 +1,6 @@
 """What happens around every request."""
 
 import logging
-import re
-import secrets
 import time
 from typing import Any, Final
 
@@ -11,9 +9,7 @@ import structlog
 
 from slimtrack.http import problems
 from slimtrack.http.auth import Authentication, Open, RateLimiting
-
-_HEADER: Final = "X-Request-ID"
-_VALID_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+from slimtrack.http.correlation import HEADER, correlation_id_of
 
 _log: Final = structlog.get_logger()
 _level: Final = logging.getLogger(__name__)
@@ -23,12 +19,10 @@ class RequestScope:
     """Gives each request its correlation id, and a line in the log."""
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Take the caller's id if it is fit for a log and a header, else a fresh one."""
-        given = req.get_header(_HEADER)
-        correlation_id = given if given and _VALID_ID.fullmatch(given) else secrets.token_hex(16)
-        req.context.correlation_id = correlation_id
+        """Begin."""
+        correlation_id = correlation_id_of(req)
         req.context.started = time.perf_counter()
-        resp.set_header(_HEADER, correlation_id)
+        resp.set_header(HEADER, correlation_id)
         structlog.contextvars.bind_contextvars(correlation_id=correlation_id)
 
     def process_response(
@@ -56,13 +50,20 @@ class RequestScope:
         structlog.contextvars.unbind_contextvars("correlation_id")
 
 
-class AcceptJson:
-    """Refuses callers that could not read the answer."""
+class Acceptance:
+    """Refuses callers who could not read the answer; a resource may say what else it answers."""
 
-    def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:  # noqa: ARG002
+    def process_resource(
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,  # noqa: ARG002 - Falcon's signature
+        resource: object,
+        params: dict[str, object],  # noqa: ARG002 - as above
+    ) -> None:
         """Look at Accept; without one, anything goes."""
-        if not (req.client_accepts_json or req.client_accepts(problems.MEDIA_TYPE)):
-            raise problems.not_acceptable()
+        media_types = getattr(resource, "media_types", (falcon.MEDIA_JSON,))
+        if not req.client_prefers([*media_types, problems.MEDIA_TYPE]):
+            raise problems.not_acceptable(media_types)
 
 
 class SecurityHeaders:
@@ -76,12 +77,13 @@ class SecurityHeaders:
         req_succeeded: bool,  # noqa: ARG002, FBT001 - as above
     ) -> None:
         """Set the headers, unless the resource has set its own."""
-        for name, value in _SECURITY.items():
+        for name, value in SECURITY_HEADERS.items():
             if resp.get_header(name) is None:
                 resp.set_header(name, value)
 
 
-_SECURITY: Final = {
+#: On every answer.
+SECURITY_HEADERS: Final = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -97,6 +99,6 @@ def install(
     rate_limiting: RateLimiting | None,
 ) -> None:
     """Add all of them, in the order in which requests pass them."""
-    app.add_middleware([RequestScope(), SecurityHeaders(), AcceptJson(), authentication])
+    app.add_middleware([RequestScope(), SecurityHeaders(), Acceptance(), authentication])
     if rate_limiting:
         app.add_middleware(rate_limiting)

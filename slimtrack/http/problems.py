@@ -17,8 +17,48 @@ from slimtrack.domain.errors import (
     UnavailableError,
 )
 from slimtrack.domain.idempotency import KeyInUseError, KeyReusedError
+from slimtrack.http.correlation import correlation_id_of
 
 MEDIA_TYPE: Final = "application/problem+json"
+
+#: Every kind of problem, and its status. The kind ends the problem's type, which never changes.
+KINDS: Final[Mapping[str, HTTPStatus]] = {
+    "malformed-request": HTTPStatus.BAD_REQUEST,
+    "malformed-body": HTTPStatus.BAD_REQUEST,
+    "invalid-query": HTTPStatus.BAD_REQUEST,
+    "invalid-header": HTTPStatus.BAD_REQUEST,
+    "unauthenticated": HTTPStatus.UNAUTHORIZED,
+    "forbidden": HTTPStatus.FORBIDDEN,
+    "order-not-found": HTTPStatus.NOT_FOUND,
+    "path-not-found": HTTPStatus.NOT_FOUND,
+    "method-not-allowed": HTTPStatus.METHOD_NOT_ALLOWED,
+    "not-acceptable": HTTPStatus.NOT_ACCEPTABLE,
+    "transition-not-allowed": HTTPStatus.CONFLICT,
+    "reference-taken": HTTPStatus.CONFLICT,
+    "idempotency-key-in-use": HTTPStatus.CONFLICT,
+    "stale-version": HTTPStatus.PRECONDITION_FAILED,
+    "body-too-large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    "path-too-long": HTTPStatus.REQUEST_URI_TOO_LONG,
+    "unsupported-body": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    "unmet-expectation": HTTPStatus.EXPECTATION_FAILED,
+    "invalid-order": HTTPStatus.UNPROCESSABLE_ENTITY,
+    "invalid-bulk": HTTPStatus.UNPROCESSABLE_ENTITY,
+    "invalid-cancellation": HTTPStatus.UNPROCESSABLE_ENTITY,
+    "invalid-report": HTTPStatus.UNPROCESSABLE_ENTITY,
+    "invalid-correction": HTTPStatus.UNPROCESSABLE_ENTITY,
+    "idempotency-key-reused": HTTPStatus.UNPROCESSABLE_ENTITY,
+    "rate-limited": HTTPStatus.TOO_MANY_REQUESTS,
+    "headers-too-large": HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+    "internal-error": HTTPStatus.INTERNAL_SERVER_ERROR,
+    "unsupported-transfer-encoding": HTTPStatus.NOT_IMPLEMENTED,
+    "unavailable": HTTPStatus.SERVICE_UNAVAILABLE,
+}
+#: What Falcon raises by itself.
+_FALCONS_OWN: Final = {
+    HTTPStatus.BAD_REQUEST: "malformed-request",
+    HTTPStatus.NOT_FOUND: "path-not-found",
+    HTTPStatus.METHOD_NOT_ALLOWED: "method-not-allowed",
+}
 
 _log: Final = structlog.get_logger()
 
@@ -31,114 +71,54 @@ class Fault(NamedTuple):
 
 
 class Problem(falcon.HTTPError):
-    """An answer that says what is wrong; ``members`` are those beyond RFC 9457's own."""
+    """An answer that says what is wrong.
+
+    Args:
+        kind: one of ``KINDS``.
+        detail: for people: what is wrong, and what can be done.
+        headers: what the answer has beside its usual headers.
+        members: what the document has beyond RFC 9457's own members.
+    """
 
     def __init__(
-        self,
-        status: HTTPStatus,
-        kind: str,
-        title: str,
-        detail: str,
-        *,
-        headers: Mapping[str, str] | None = None,
-        **members: Any,
+        self, kind: str, detail: str, *, headers: Mapping[str, str] | None = None, **members: Any
     ) -> None:
-        super().__init__(status, title=title, description=detail, headers=dict(headers or {}))
+        super().__init__(KINDS[kind], description=detail, headers=dict(headers or {}))
         self.kind = kind
         self.members = members
 
 
-def malformed_body(detail: str) -> Problem:
-    """Say that the body is not what its Content-Type says, or did not arrive."""
-    return Problem(HTTPStatus.BAD_REQUEST, "malformed-body", "Malformed body", detail)
+def type_of(kind: str) -> str:
+    """Return the URI that programs know a kind of problem by."""
+    return f"urn:slimtrack:problem:{kind}"
 
 
-def body_too_large(most: int) -> Problem:
-    """Say how large a body may be."""
-    return Problem(
-        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-        "body-too-large",
-        "Body too large",
-        f"The body is larger than {most} bytes.",
+def document_of(error: falcon.HTTPError, *, request_id: str | None = None) -> dict[str, Any]:
+    """Return the problem document of an error."""
+    status = HTTPStatus(error.status_code)
+    kind = (
+        error.kind if isinstance(error, Problem) else _FALCONS_OWN.get(status, "malformed-request")
     )
+    detail = error.description or f"{status.description}."
+    members = error.members if isinstance(error, Problem) else {}
+    return make_document(kind, detail, request_id=request_id, **members)
 
 
-def unsupported_body(detail: str) -> Problem:
-    """Say what a body may be."""
-    return Problem(
-        HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported-body", "Unsupported body", detail
-    )
+def make_document(
+    kind: str, detail: str, *, request_id: str | None = None, **members: Any
+) -> dict[str, Any]:
+    """Return a problem document.
 
-
-def not_acceptable() -> Problem:
-    """Say what an answer can be."""
-    return Problem(
-        HTTPStatus.NOT_ACCEPTABLE,
-        "not-acceptable",
-        "Not acceptable",
-        "Every answer is application/json or application/problem+json; Accept allows neither.",
-    )
-
-
-def invalid_body(kind: str, title: str, faults: Sequence[Fault]) -> Problem:
-    """Say which fields of a body are wrong."""
-    return _invalid(HTTPStatus.UNPROCESSABLE_ENTITY, kind, title, faults)
-
-
-def repeated_key(index: int) -> Problem:
-    """Say that another row of the same request has this row's key."""
-    faults = [Fault("idempotency_key", f"must come once, and row {index + 1} has it too")]
-    return invalid_body("invalid-order", "Invalid order", faults)
-
-
-def invalid_query(faults: Sequence[Fault]) -> Problem:
-    """Say which query parameters are wrong."""
-    return _invalid(HTTPStatus.BAD_REQUEST, "invalid-query", "Invalid query", faults)
-
-
-def invalid_header(name: str, message: str) -> Problem:
-    """Say what is wrong with a header."""
-    faults = [Fault(name, message)]
-    return _invalid(HTTPStatus.BAD_REQUEST, "invalid-header", "Invalid header", faults)
-
-
-def unauthenticated(detail: str) -> Problem:
-    """Say that a valid key is needed."""
-    return Problem(
-        HTTPStatus.UNAUTHORIZED,
-        "unauthenticated",
-        "Unauthenticated",
-        detail,
-        headers={"WWW-Authenticate": 'Bearer realm="SlimTrack"'},
-    )
-
-
-def forbidden(scope: str) -> Problem:
-    """Say which scope the key lacks."""
-    return Problem(
-        HTTPStatus.FORBIDDEN,
-        "forbidden",
-        "Forbidden",
-        f"The API key lacks the scope {scope}.",
-        headers={"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{scope}"'},
-        scope=scope,
-    )
-
-
-def rate_limited(most: int, *, wait: int) -> Problem:
-    """Say how many requests a key may make, and when there is room again."""
-    return Problem(
-        HTTPStatus.TOO_MANY_REQUESTS,
-        "rate-limited",
-        "Rate limited",
-        f"The API key may make {most} requests a minute. Try again in {wait} s.",
-        headers={"Retry-After": str(wait)},
-    )
-
-
-def order_not_found(detail: str) -> Problem:
-    """Say that there is no such order."""
-    return Problem(HTTPStatus.NOT_FOUND, "order-not-found", "Order not found", detail)
+    ``request_id`` is left out where the document is a part of an answer that has its own.
+    """
+    document = {
+        "type": type_of(kind),
+        "title": kind.replace("-", " ").capitalize(),
+        "status": KINDS[kind].value,
+        "detail": detail,
+        **members,
+    }
+    return document | ({"request_id": request_id} if request_id else {})
 
 
 def problem_of(error: SlimTrackError) -> Problem | None:
@@ -147,17 +127,74 @@ def problem_of(error: SlimTrackError) -> Problem | None:
     return answer(error) if answer else None
 
 
-def document_of(error: falcon.HTTPError) -> dict[str, Any]:
-    """Return the problem document of an error."""
-    status = HTTPStatus(error.status_code)
-    if isinstance(error, Problem):
-        named = {"type": f"urn:slimtrack:problem:{error.kind}", "title": error.title}
-        members = error.members
-    else:  # Falcon's own: unknown paths and methods
-        named = {"type": "about:blank", "title": status.phrase}
-        members = {}
-    detail = error.description or status.description
-    return {**named, "status": status.value, "detail": detail, **members}
+def malformed_body(detail: str) -> Problem:
+    """Say that the body is not what its Content-Type says, or did not arrive."""
+    return Problem("malformed-body", detail)
+
+
+def body_too_large(most: int) -> Problem:
+    """Say how large a body may be."""
+    return Problem("body-too-large", f"The body is larger than {most} bytes.")
+
+
+def unsupported_body(detail: str) -> Problem:
+    """Say what a body may be."""
+    return Problem("unsupported-body", detail)
+
+
+def not_acceptable(media_types: Sequence[str]) -> Problem:
+    """Say what an answer can be."""
+    return Problem(
+        "not-acceptable",
+        f"Accept allows none of what is answered here: {', '.join([*media_types, MEDIA_TYPE])}.",
+    )
+
+
+def invalid(kind: str, faults: Sequence[Fault]) -> Problem:
+    """Say which fields, parameters or headers are wrong."""
+    detail = "; ".join(f"{fault.field} {fault.message}".strip() for fault in faults)
+    return Problem(kind, f"{detail}.", errors=[fault._asdict() for fault in faults])
+
+
+def invalid_header(name: str, message: str) -> Problem:
+    """Say what is wrong with a header."""
+    return invalid("invalid-header", [Fault(name, message)])
+
+
+def unauthenticated(detail: str) -> Problem:
+    """Say that a valid key is needed."""
+    return Problem(
+        "unauthenticated", detail, headers={"WWW-Authenticate": 'Bearer realm="SlimTrack"'}
+    )
+
+
+def forbidden(scope: str) -> Problem:
+    """Say which scope the key lacks."""
+    return Problem(
+        "forbidden",
+        f"The API key lacks the scope {scope}.",
+        headers={"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{scope}"'},
+        scope=scope,
+    )
+
+
+def closed(detail: str) -> Problem:
+    """Say that no key would help."""
+    return Problem("forbidden", detail)
+
+
+def rate_limited(most: int, *, wait: int) -> Problem:
+    """Say how many requests a key may make, and when there is room again."""
+    return Problem(
+        "rate-limited",
+        f"The API key may make {most} requests a minute. Try again in {wait} s.",
+        headers={"Retry-After": str(wait)},
+    )
+
+
+def order_not_found(detail: str) -> Problem:
+    """Say that there is no such order."""
+    return Problem("order-not-found", detail)
 
 
 def install(app: falcon.App[Any, Any]) -> None:
@@ -168,21 +205,9 @@ def install(app: falcon.App[Any, Any]) -> None:
     app.add_error_handler(Exception, _answer_unexpected)
 
 
-def _invalid(status: HTTPStatus, kind: str, title: str, faults: Sequence[Fault]) -> Problem:
-    return Problem(
-        status,
-        kind,
-        title,
-        "; ".join(f"{fault.field} {fault.message}".strip() for fault in faults) + ".",
-        errors=[fault._asdict() for fault in faults],
-    )
-
-
 def _reference_taken(error: ReferenceTakenError) -> Problem:
     return Problem(
-        HTTPStatus.CONFLICT,
         "reference-taken",
-        "Reference taken",
         f"{error} Nothing was placed.",
         order_id=str(error.order_id),
         order_url=f"/api/orders/{error.order_id}",
@@ -191,75 +216,36 @@ def _reference_taken(error: ReferenceTakenError) -> Problem:
 
 def _transition_not_allowed(error: TransitionNotAllowedError) -> Problem:
     return Problem(
-        HTTPStatus.CONFLICT,
-        "transition-not-allowed",
-        "Transition not allowed",
-        str(error),
-        current=error.status,
-        allowed=error.allowed,
+        "transition-not-allowed", str(error), current=error.status, allowed=error.allowed
     )
 
 
 def _stale_version(error: StaleVersionError) -> Problem:
-    return Problem(
-        HTTPStatus.PRECONDITION_FAILED,
-        "stale-version",
-        "Stale version",
-        f"{error} Nothing was changed.",
-        version=error.version,
-    )
+    return Problem("stale-version", f"{error} Nothing was changed.", version=error.version)
 
 
 def _event_not_found(error: EventNotFoundError) -> Problem:
-    faults = [Fault("sequence", "is not that of an event of this order")]
-    return Problem(
-        HTTPStatus.UNPROCESSABLE_ENTITY,
-        "invalid-correction",
-        "Invalid correction",
-        str(error),
-        errors=[fault._asdict() for fault in faults],
-    )
-
-
-def _key_reused(error: KeyReusedError) -> Problem:
-    return Problem(
-        HTTPStatus.UNPROCESSABLE_ENTITY,
-        "idempotency-key-reused",
-        "Idempotency key reused",
-        str(error),
-    )
-
-
-def _key_in_use(error: KeyInUseError) -> Problem:
-    return Problem(
-        HTTPStatus.CONFLICT,
-        "idempotency-key-in-use",
-        "Idempotency key in use",
-        f"{error} Try again in a moment.",
-        headers={"Retry-After": "1"},
-    )
-
-
-def _unavailable(_error: UnavailableError) -> Problem:
-    return Problem(
-        HTTPStatus.SERVICE_UNAVAILABLE,
-        "unavailable",
-        "Temporarily unavailable",
-        "What this needs does not answer now. Try again in a moment.",
-        headers={"Retry-After": "1"},
-    )
+    return invalid("invalid-correction", [Fault("sequence", f"is wrong: {error}".rstrip("."))])
 
 
 #: How an error of the domain is answered.
 _ANSWERS: Final[Mapping[type[SlimTrackError], Callable[[Any], Problem]]] = {
     EventNotFoundError: _event_not_found,
-    KeyInUseError: _key_in_use,
-    KeyReusedError: _key_reused,
+    KeyInUseError: lambda error: Problem(
+        "idempotency-key-in-use",
+        f"{error} Try again in a moment.",
+        headers={"Retry-After": "1"},
+    ),
+    KeyReusedError: lambda error: Problem("idempotency-key-reused", str(error)),
     OrderNotFoundError: lambda error: order_not_found(str(error)),
     ReferenceTakenError: _reference_taken,
     StaleVersionError: _stale_version,
     TransitionNotAllowedError: _transition_not_allowed,
-    UnavailableError: _unavailable,
+    UnavailableError: lambda _error: Problem(
+        "unavailable",
+        "What this needs does not answer now. Try again in a moment.",
+        headers={"Retry-After": "1"},
+    ),
 }
 
 _Handler = Callable[[falcon.Request, falcon.Response, Any, dict[str, Any]], None]
@@ -279,13 +265,11 @@ def _answer_unexpected(
 ) -> None:
     _log.error("request.failed", method=req.method, route=req.uri_template, exc_info=error)
     raise Problem(
-        HTTPStatus.INTERNAL_SERVER_ERROR,
         "internal-error",
-        "Internal error",
-        "Something went wrong on our side; the X-Request-ID of this answer leads to the cause.",
+        "Something went wrong on our side; the request_id of this answer leads to the cause.",
     ) from error
 
 
-def _serialize(_req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError) -> None:
+def _serialize(req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError) -> None:
     resp.content_type = MEDIA_TYPE
-    resp.media = document_of(error)
+    resp.media = document_of(error, request_id=correlation_id_of(req))

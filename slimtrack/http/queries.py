@@ -87,12 +87,12 @@ def read_list_query(parameters: Mapping[str, str | list[str]], *, tenant_id: int
     )
     page = reader.page()
     if reader.faults:
-        raise problems.invalid_query(reader.faults)
+        raise problems.invalid("invalid-query", reader.faults)
     return ListQuery(listing, page)
 
 
-def read_form(parameters: Mapping[str, str | list[str]], *, forms: tuple[str, ...]) -> str:
-    """Return which of its forms a document is asked for in; the first unless it is said.
+def read_form(parameters: Mapping[str, str | list[str]], *, forms: tuple[str, ...]) -> str | None:
+    """Return which of its forms a document is asked for in; None if it is not said.
 
     Raises:
         Problem: the form is unknown, or there are other parameters.
@@ -106,8 +106,8 @@ def read_form(parameters: Mapping[str, str | list[str]], *, forms: tuple[str, ..
 
     chosen = reader.one("format", form)
     if reader.faults:
-        raise problems.invalid_query(reader.faults)
-    return chosen or forms[0]
+        raise problems.invalid("invalid-query", reader.faults)
+    return chosen
 
 
 def link_to(path: str, parameters: Mapping[str, str | list[str]], **changes: str) -> str:

@@ -290,7 +290,7 @@ def _clean(subject: str, body: bytes, **fields: Callable[[], Any]) -> dict[str, 
 
 
 def _invalid(subject: str, faults: Sequence[Fault]) -> problems.Problem:
-    return problems.invalid_body(f"invalid-{subject}", f"Invalid {subject}", faults)
+    return problems.invalid(f"invalid-{subject}", faults)
 
 
 _UNKNOWN: Final = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)

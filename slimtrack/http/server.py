@@ -22,7 +22,7 @@ except SettingsError as error:
     sys.exit(str(error))
 
 bind = _settings.api_bind
-worker_class = "slimtrack.http.framing.ProblemWorker"
+worker_class = "slimtrack.http.gunicorn_worker.SlimWorker"
 workers = _settings.api_workers
 threads = _settings.api_threads
 # Connections are made after the fork: two processes cannot share one.
@@ -38,7 +38,8 @@ graceful_timeout = 15
 # way while the server closes.
 keepalive = 75
 
-#: Seconds that a caller may neither send nor take a byte in the middle of a request.
+#: Seconds that a caller may neither send nor take a byte in the middle of a request. How long one
+#: may take in all, the worker class knows.
 _STALLED: Final = 5
 
 limit_request_line = 4094

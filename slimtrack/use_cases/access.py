@@ -17,7 +17,7 @@ from slimtrack.domain.order import Flow
 from slimtrack.sql import access
 from slimtrack.sql.access import StoredKey
 from slimtrack.sql.errors import unavailable_if_away
-from slimtrack.sql.pool import Connection, Pool, run
+from slimtrack.sql.pool import Pool, run
 
 _log: Final = structlog.get_logger()
 
@@ -153,6 +153,8 @@ class Access:
             return None
         if key.expires_at and key.expires_at <= datetime.now(UTC):
             return None
+        if key.unrecorded:
+            self._record_use(key_id, key)
         return key.principal
 
     def _look_up(self, key_id: str) -> StoredKey | None:
@@ -160,19 +162,20 @@ class Access:
         asked_at, key = self._known.get(key_id, (-inf, None))
         if now - asked_at < _REMEMBERED:
             return key
-
-        def look_up(connection: Connection) -> StoredKey | None:
-            key = access.get_key(connection, key_id)
-            if key and key.unrecorded:
-                access.record_use(connection, key_id)
-            return key
-
         with unavailable_if_away():
-            key = run(self._pool, look_up)
+            key = run(self._pool, lambda connection: access.get_key(connection, key_id))
         if len(self._known) >= _MOST_REMEMBERED:  # keys that do not exist count as well
             self._known.clear()
         self._known[key_id] = (now, key)
         return key
+
+    def _record_use(self, key_id: str, key: StoredKey) -> None:
+        with unavailable_if_away():
+            run(self._pool, lambda connection: access.record_use(connection, key_id))
+        # A key that was looked up again meanwhile knows it already.
+        asked_at, known = self._known.get(key_id, (-inf, None))
+        if known is key:
+            self._known[key_id] = (asked_at, key._replace(unrecorded=False))
 
 
 def new_token() -> str:

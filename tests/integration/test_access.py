@@ -5,14 +5,20 @@ import subprocess
 import sys
 import time
 from datetime import timedelta
+from typing import ClassVar
 
+import falcon.testing
 import psycopg
 import pytest
 from clients import Callers
 
-from slimtrack.domain.access import Scope
+from slimtrack.domain.access import ANYBODY, Scope
 from slimtrack.domain.order import Flow
+from slimtrack.http.app import create_app
+from slimtrack.http.auth import Open, Scopes
+from slimtrack.redis.history_cache import HistoryCache
 from slimtrack.use_cases.access import AccessError, new_token
+from slimtrack.use_cases.tracking import Tracking
 
 UNKNOWN = "01938a5e-7c1d-7b8e-9a57-3f6d2c40b1e8"
 #: Every resource that belongs to somebody, with its methods and the scope that each needs.
@@ -52,6 +58,55 @@ def test_a_key_allows_what_its_scopes_say_and_nothing_else(
         401,
         403,
     }
+
+
+class Forgotten:
+    """A resource that does not say who may write, or nothing at all."""
+
+    scopes: ClassVar[Scopes] = {"GET": Scope.ORDERS_READ}
+
+    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
+        resp.media = "read"
+
+    def on_post(self, _req: falcon.Request, resp: falcon.Response) -> None:
+        resp.media = "written"
+
+
+class Silent:
+    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
+        resp.media = "read"
+
+
+def test_what_no_resource_allows_is_open_to_nobody(callers: Callers) -> None:
+    caller = callers.make()
+    caller.app.add_route("/forgotten", Forgotten())
+    caller.app.add_route("/silent", Silent())
+    assert caller.simulate_get("/forgotten").status_code == 200
+    assert caller.simulate_post("/forgotten").status_code == 403
+    assert caller.simulate_get("/silent").status_code == 403
+
+
+def test_without_keys_only_this_machine_may_ask(tracking: Tracking) -> None:
+    app = create_app(
+        tracking=tracking,
+        cache=HistoryCache("redis://127.0.0.1:1/0"),
+        authentication=Open(ANYBODY),
+        dependencies={},
+        required=(),
+    )
+    client = falcon.testing.TestClient(app)
+    for address, status in {
+        "127.0.0.1": 200,
+        "127.9.9.9": 200,
+        "::1": 200,
+        "": 200,
+        "10.0.0.7": 403,
+        "0.0.0.0": 403,  # noqa: S104 - a caller, no address to listen on
+        "2001:db8::1": 403,
+        "nonsense": 403,
+    }.items():
+        answer = client.simulate_get("/api/orders", remote_addr=address)
+        assert answer.status_code == status, address
 
 
 def test_a_basic_password_is_no_key(callers: Callers) -> None:
@@ -136,6 +191,8 @@ def test_only_a_digest_of_a_key_is_stored_and_its_use_is_known(
     row = connection.execute("SELECT api_keys::text FROM api_keys").fetchone()
     assert row
     assert token.split("_")[2] not in row[0]
+    callers.with_token(token[:-8] + "00000000").simulate_get("/api/orders")
+    assert callers.access.list_keys()[0].last_used_at is None
     callers.with_token(token).simulate_get("/api/orders")
     assert callers.access.list_keys()[0].last_used_at
 

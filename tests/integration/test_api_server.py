@@ -172,8 +172,9 @@ def test_bad_framing_is_refused_and_never_a_row(
     for answer in answers.values():
         assert answer.headers["Content-Type"] == "application/problem+json"
         assert json.loads(answer.body)["status"] == answer.status
+        assert json.loads(answer.body)["type"].startswith("urn:slimtrack:problem:")
         assert json.loads(answer.body)["detail"]
-        assert answer.headers["X-Request-ID"]
+        assert json.loads(answer.body)["request_id"] == answer.headers["X-Request-ID"]
     assert server.send(GET + b"\r\n").status == 200
     assert connection.execute("SELECT count(*) FROM orders").fetchone() == (0,)
 
@@ -196,6 +197,38 @@ def test_callers_that_stall_do_not_keep_the_others_out(
             caller = socket.create_connection(("127.0.0.1", server.port))
             stalled.enter_context(caller).sendall(part)
         assert server.send(GET + b"\r\n").status == 200
+
+
+def test_a_caller_who_is_too_slow_is_cut_off(environment: dict[str, str], tmp_path: Path) -> None:
+    environment |= {"SLIMTRACK_REQUEST_TIME_LIMIT": "2"}
+    with serve(environment, tmp_path, workers=1) as server:
+        for start in (b"POST /api/orders HTTP/1.1\r\nA: ", POST + b"Content-Length: 99\r\n\r\n"):
+            begun = time.monotonic()
+            with socket.create_connection(("127.0.0.1", server.port), timeout=30) as caller:
+                caller.sendall(start)
+                with suppress(BrokenPipeError, ConnectionResetError):
+                    while time.monotonic() < begun + 10:  # never idle, never ready
+                        caller.sendall(b"a")
+                        time.sleep(0.1)
+            assert 1.5 < time.monotonic() - begun < 6
+
+
+def test_every_answer_tells_browsers_to_trust_and_keep_nothing(server: Server) -> None:
+    for request in (
+        GET + b"\r\n",
+        b"GET /docs HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n",
+        POST + b"Content-Length: 2\r\n\r\n{}",
+        b"hello\r\n\r\n",  # refused by gunicorn
+    ):
+        headers = server.send(request).headers
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["Cache-Control"] == "no-store"
+        assert headers["Referrer-Policy"] == "no-referrer"
+        assert "default-src 'none'" in headers["Content-Security-Policy"]
+        assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
+        assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
+        assert headers["Server"] in {"gunicorn", None}
 
 
 def test_readiness_names_the_real_servers(server: Server) -> None:

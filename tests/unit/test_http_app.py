@@ -159,7 +159,7 @@ def test_an_unknown_path_is_a_404() -> None:
     answer = client().simulate_get("/api/nothing")
     assert answer.status_code == 404
     assert answer.headers["Content-Type"] == PROBLEM
-    assert answer.json["title"] == "Not Found"
+    assert answer.json["type"] == "urn:slimtrack:problem:path-not-found"
     assert answer.json["status"] == 404
 
 

@@ -16,6 +16,7 @@ SERVERS = {
 
 WRONG = {
     "SLIMTRACK_AUTH": ("no", "ON", "0"),
+    "SLIMTRACK_REQUEST_TIME_LIMIT": ("0", "601", "inf"),
     "SLIMTRACK_RATE_LIMIT": ("-1", "many", "1000000001"),
     "SLIMTRACK_IDEMPOTENCY_LIFETIME": ("-1", "a day"),
     "SLIMTRACK_EVENTS": ("yes", "1"),
