@@ -10,10 +10,10 @@ import msgspec
 from slimtrack.http import middleware, problems
 from slimtrack.http.auth import Authentication, Open, RateLimiting
 from slimtrack.http.bulk import OrderBulk
-from slimtrack.http.docs import Documentation
 from slimtrack.http.flow import FlowDocument
 from slimtrack.http.health import LivenessProbe, ReadinessProbe
-from slimtrack.http.openapi import OpenApiDocument
+from slimtrack.http.openapi.document import OpenApiDocument
+from slimtrack.http.openapi.pages import Documentation
 from slimtrack.http.orders import (
     OrderCancellation,
     OrderCollection,

@@ -9,7 +9,7 @@ import falcon
 import msgspec
 
 from slimtrack.http.auth import PUBLIC
-from slimtrack.http.openapi import document
+from slimtrack.http.openapi.document import document
 
 _STYLE: Final = """\
 body{font:16px/1.5 system-ui,sans-serif;margin:0 auto;max-width:60rem;padding:1rem;color:#1a1a1a;

@@ -1,0 +1,82 @@
+"""What requests and answers look like."""
+
+from typing import Any, Final
+
+from slimtrack.domain.order import FINAL, TRANSITIONS, Status
+
+CODE: Final = "SL-7K3F-9QXM-2VPD-A"
+ORDER_ID: Final = "01938a5e-7c1d-7b8e-9a57-3f6d2c40b1e8"
+_MADE: Final = "2026-01-31T12:00:00.000Z"
+
+ORDER: Final = {
+    "id": ORDER_ID,
+    "tracking_code": CODE,
+    "reference": "PO-1",
+    "description": "Espresso machine",
+    "metadata": {"gift": True},
+    "flow": "simulated",
+    "status": "received",
+    "delivery_attempts": 0,
+    "version": 1,
+    "created_at": _MADE,
+    "updated_at": _MADE,
+}
+#: By the name of the type that they are of.
+EXAMPLES: Final[dict[str, Any]] = {
+    "Order": ORDER,
+    "OrderPage": {
+        "orders": [ORDER],
+        "page": None,
+        "page_size": 1,
+        "total": None,
+        "next_cursor": "AZOKXnwde46aVz9tLECx6A",
+    },
+    "History": {
+        "order_id": ORDER_ID,
+        "events": [
+            {
+                "sequence": 1,
+                "kind": "transition",
+                "status": "received",
+                "message": "Order received",
+                "location": None,
+                "source": None,
+                "attempt": None,
+                "corrects": None,
+                "occurred_at": _MADE,
+                "recorded_at": _MADE,
+            }
+        ],
+    },
+    "BulkResults": {
+        "placed": 1,
+        "refused": 0,
+        "results": [{"status": 201, "id": ORDER_ID, "tracking_code": CODE}],
+    },
+    "Moves": {
+        "initial": "received",
+        "statuses": [
+            {"status": status, "final": status in FINAL, "next": sorted(TRANSITIONS[status])}
+            for status in Status
+        ],
+    },
+    "Health": {"status": "live"},
+    "Readiness": {
+        "status": "ready",
+        "dependencies": {"postgresql": "up", "rabbitmq": "up", "redis": "up"},
+    },
+    "PlaceOrder": {
+        "description": "Espresso machine",
+        "reference": "PO-1",
+        "metadata": {"gift": True},
+    },
+    "BulkOrder": {"description": "Two novels", "idempotency_key": "checkout-7"},
+    "CancelOrder": {"reason": "Ordered twice"},
+    "MakeReport": {
+        "status": "in_transit",
+        "location": "Kraków hub",
+        "source": "scanner 12",
+        "occurred_at": "2026-01-31T12:00:00Z",
+    },
+    "CorrectEvent": {"sequence": 1, "message": "It was another parcel.", "source": "desk 3"},
+}
