@@ -48,8 +48,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--fuzz-cases",
         type=int,
-        default=1_000,
-        help="how many requests the API is tried with (default: 1000)",
+        default=5_000,
+        help="how many requests the API is tried with (default: 5000)",
     )
     group.addoption("--seed", type=int, help="which faults happen (default: a new seed, printed)")
 

@@ -1,112 +1,23 @@
 """The API as it runs: gunicorn, its workers, and whatever bytes arrive at its port."""
 
-import http.client
 import json
 import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import NamedTuple
 
 import psycopg
 import pytest
+from api_server import COMMAND, GET, Server, serve
 
-from slimtrack.stack.directory import free_ports
-
-COMMAND = [
-    *(sys.executable, "-m", "gunicorn", "--config", "python:slimtrack.http.server"),
-    "slimtrack.wsgi:create_app()",
-]
 WORKERS = 2
 POST = b"POST /api/orders HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
-GET = b"GET /health/live HTTP/1.1\r\nHost: a\r\n"
 ORDER = b'{"description":"Two boxes"}'
-
-
-class Answer(NamedTuple):
-    status: int
-    headers: http.client.HTTPMessage
-    body: bytes
-
-
-def is_running(pid: int) -> bool:
-    """Tell whether a process lives; one that ended may wait for long until somebody asks."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state != "Z"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Server:
-    process: subprocess.Popen[bytes]
-    port: int
-    log: Path
-
-    def send(self, *parts: bytes) -> Answer:
-        """Send bytes as they are, and nothing after them."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=30) as connected:
-            # It may answer, and close, before it has read all.
-            with suppress(BrokenPipeError, ConnectionResetError):
-                for part in parts:
-                    connected.sendall(part)
-                connected.shutdown(socket.SHUT_WR)
-            answer = http.client.HTTPResponse(connected)
-            answer.begin()
-            return Answer(answer.status, answer.headers, answer.read())
-
-    def workers(self) -> list[int]:
-        pid = self.process.pid
-        return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-    def wait_until_gone(self, workers: list[int]) -> None:
-        self.process.wait(timeout=20)
-        deadline = time.monotonic() + 5
-        while any(map(is_running, workers)):
-            assert time.monotonic() < deadline, "a worker outlived the master"
-            time.sleep(0.02)
-        with pytest.raises(ConnectionRefusedError):
-            socket.create_connection(("127.0.0.1", self.port))
-
-
-@contextmanager
-def serve(environment: dict[str, str], tmp_path: Path, *, workers: int) -> Iterator[Server]:
-    """Run gunicorn with two threads per worker, until the end of the block."""
-    (port,) = free_ports(1)
-    environment |= {
-        "SLIMTRACK_API_BIND": f"127.0.0.1:{port}",
-        "SLIMTRACK_API_WORKERS": str(workers),
-        "SLIMTRACK_API_THREADS": "2",
-    }
-    log = tmp_path / "gunicorn.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(COMMAND, env=environment, stdout=output, stderr=output)
-    started = Server(process=process, port=port, log=log)
-    try:
-        deadline = time.monotonic() + 30
-        while True:
-            with suppress(OSError):
-                if started.send(GET + b"\r\n").status == 200:
-                    break
-            if process.poll() is not None or time.monotonic() > deadline:
-                pytest.fail(f"gunicorn did not start:\n{log.read_text()}")
-            time.sleep(0.05)
-        yield started
-    finally:
-        process.terminate()
-        try:
-            process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def test_orders_are_placed_with_a_length_and_in_chunks(

@@ -40,7 +40,12 @@ PARAMETERS: Final[Mapping[str, Json]] = {
     "If-Match": {
         "in": "header",
         "description": "The ETag of the version that you have seen; refused if it is older.",
-        "schema": {"type": "string", "pattern": r'^("[1-9][0-9]{0,9}"|\*)$'},
+        "schema": {
+            "anyOf": [
+                {"type": "string", "pattern": '^"[1-9][0-9]{0,9}"$'},
+                {"const": "*"},
+            ]
+        },
         "example": '"1"',
     },
     "If-None-Match": {
