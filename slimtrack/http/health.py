@@ -1,7 +1,10 @@
 """The resources for those who watch the process."""
 
+import threading
+import time
 from collections.abc import Callable, Collection, Mapping
-from typing import Literal
+from math import inf
+from typing import Final, Literal
 
 import falcon
 import msgspec
@@ -32,6 +35,10 @@ class LivenessProbe:
         resp.media = Health("live")
 
 
+#: Seconds for which an answer of the dependencies holds: anybody may ask, as often as they like.
+_HOLDS: Final = 1.0
+
+
 class ReadinessProbe:
     """`/health/ready`: whether this process can do its work.
 
@@ -47,10 +54,13 @@ class ReadinessProbe:
     ) -> None:
         self._dependencies = dependencies
         self._required = required
+        self._lock = threading.Lock()
+        self._asked_at = -inf
+        self._up: Mapping[str, bool] = {}
 
     def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
-        """Ask each dependency, and name its state."""
-        up = {name: answers() for name, answers in self._dependencies.items()}
+        """Name the state of each dependency."""
+        up = self._ask()
         status: Literal["ready", "degraded", "unavailable"]
         if not all(up[name] for name in self._required):
             status = "unavailable"
@@ -60,3 +70,10 @@ class ReadinessProbe:
         resp.media = Readiness(
             status, {name: "up" if answers else "down" for name, answers in up.items()}
         )
+
+    def _ask(self) -> Mapping[str, bool]:
+        with self._lock:
+            if time.monotonic() - self._asked_at > _HOLDS:
+                self._up = {name: answers() for name, answers in self._dependencies.items()}
+                self._asked_at = time.monotonic()
+            return self._up

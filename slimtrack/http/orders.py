@@ -108,10 +108,12 @@ class OrderHistory:
             wanted = self._tracking.get(wanted, tenant_id=tenant_id).id
         version = self._tracking.version(wanted, tenant_id=tenant_id)
         resp.content_type = falcon.MEDIA_JSON
-        resp.data = self._cache.get(wanted, version=version) or self._read(wanted)
+        resp.data = self._cache.get(wanted, version=version) or self._read(
+            wanted, tenant_id=tenant_id
+        )
 
-    def _read(self, order_id: UUID) -> bytes:
-        events = self._tracking.history(order_id)
+    def _read(self, order_id: UUID, *, tenant_id: int) -> bytes:
+        events = self._tracking.history(order_id, tenant_id=tenant_id)
         history = msgspec.json.encode(schemas.History(order_id, events))
         # It may have grown since its version was read.
         self._cache.put(order_id, version=events[-1].sequence, history=history)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import jsonschema_rs
 import psycopg
 import pytest
 import yaml
@@ -29,6 +30,7 @@ from slimtrack.routing import Schedule
 from slimtrack.settings import Settings
 from slimtrack.use_cases.tracking import Tracking
 
+ASYNCAPI = Path(__file__).parents[2] / "docs/asyncapi.yaml"
 NO_DELAYS = dict.fromkeys(JOURNEY, 0.0)
 
 
@@ -80,6 +82,13 @@ def test_every_change_is_an_event_that_the_cloudevents_sdk_reads(
         wait_until(lambda: count_waiting(channel, queue) == 5)
         taken = take_all(channel, queue)
     assert fan_out_rows(connection) == 0
+    described = yaml.safe_load(ASYNCAPI.read_text())
+    validator = jsonschema_rs.validator_for(
+        {**described["components"]["schemas"]["CloudEvent"], "components": described["components"]},
+        validate_formats=True,
+    )
+    for _, body in taken:
+        validator.validate(json.loads(body))
     events = [from_json(body) for _, body in taken]
     assert [event["type"].removeprefix("slimtrack.order.") for event in events] == [
         "received",
@@ -200,7 +209,7 @@ def test_the_command_shows_events_as_they_come(
 
 
 def test_the_asyncapi_document_describes_what_is_published() -> None:
-    document = yaml.safe_load((Path(__file__).parents[2] / "docs/asyncapi.yaml").read_text())
+    document = yaml.safe_load(ASYNCAPI.read_text())
     schemas = document["components"]["schemas"]
     exchange = document["channels"]["events"]["bindings"]["amqp"]["exchange"]
     assert exchange["name"] == EVENT_EXCHANGE

@@ -1,7 +1,7 @@
 """The app around its resources, with a database that nobody can reach."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -29,15 +29,32 @@ def unreachable() -> Tracking:
 
 def client(**states: bool) -> falcon.testing.TestClient:
     """Return a client of an app whose dependencies are in these states; Redis is optional."""
+    return client_of({name: partial(bool, state) for name, state in states.items()})
+
+
+def client_of(dependencies: Mapping[str, Callable[[], bool]]) -> falcon.testing.TestClient:
     return falcon.testing.TestClient(
         create_app(
             tracking=unreachable(),
             cache=HistoryCache("redis://127.0.0.1:1/0"),
             authentication=Open(ANYBODY),
-            dependencies={name: partial(bool, state) for name, state in states.items()},
-            required=set(states) - {"redis"},
+            dependencies=dependencies,
+            required=set(dependencies) - {"redis"},
         )
     )
+
+
+def test_readiness_asks_once_a_second_however_many_want_to_know() -> None:
+    asked: list[str] = []
+
+    def answers() -> bool:
+        asked.append("postgresql")
+        return True
+
+    caller = client_of({"postgresql": answers})
+    for _ in range(20):
+        assert caller.simulate_get("/health/ready").json["status"] == "ready"
+    assert asked == ["postgresql"]
 
 
 @pytest.fixture
