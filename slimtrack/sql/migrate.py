@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import psycopg
 import structlog
+from psycopg import sql
 
 from slimtrack import faults
 from slimtrack.domain.errors import SlimTrackError
@@ -22,8 +23,18 @@ _log: Final = structlog.get_logger()
 _LOCK: Final = 0x736C696D74726163
 
 
+#: What to do where a role may not migrate.
+_ADVICE: Final = (
+    "Run `slimtrack migrate` with the DATABASE_URL of the role that owns the tables, then this."
+)
+
+
 class MigrationError(SlimTrackError):
     """A migration cannot be applied."""
+
+
+class _NotAllowedError(Exception):
+    """This session's role can neither make the tables nor become their owner."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,40 +68,64 @@ def packaged() -> list[Migration]:
 def migrate(database_url: str, migrations: Sequence[Migration] | None = None) -> list[str]:
     """Apply what is missing, each file in one transaction; return the names of those applied.
 
-    Any number of processes may call this at once: one applies, the others wait for it.
+    Any number of processes may call this at once: one applies, the others wait for it. Where
+    nothing is missing it only reads, which roles with the least rights may do as well.
 
     Raises:
-        MigrationError: a file that was applied has changed since, or fails.
+        MigrationError: a file that was applied has changed since, or fails, or this role may not
+            apply it.
         psycopg.Error: the database does not answer.
     """
+    wanted = packaged() if migrations is None else migrations
     applied: list[str] = []
     with psycopg.connect(
         database_url, autocommit=True, connect_timeout=10, application_name="slimtrack migrate"
     ) as connection:
+        connection.add_notice_handler(_log_notice)
+        if not _missing(connection, wanted):
+            return []
         connection.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
-        connection.execute(
-            "CREATE TABLE IF NOT EXISTS schema_migrations ("
-            " version varchar PRIMARY KEY, checksum text)"
-        )
-        known: dict[str, str | None] = dict(
+        # Another process may have done it while this one waited.
+        for migration in _missing(connection, wanted):
+            _apply(connection, migration)
+            applied.append(migration.name)
+            _log.info("migration.applied", migration=migration.name)
+    return applied
+
+
+def _missing(
+    connection: psycopg.Connection[Any], migrations: Sequence[Migration]
+) -> list[Migration]:
+    known = _known(connection)
+    for migration in migrations:
+        if known.get(migration.version) not in (None, migration.checksum):
+            raise MigrationError(
+                f"{migration.name} was applied to this database and has changed since. "
+                "Restore the file, and put the change into a new migration."
+            )
+    return [migration for migration in migrations if migration.version not in known]
+
+
+def _known(connection: psycopg.Connection[Any]) -> dict[str, str | None]:
+    """Return the checksums of what was applied, by version."""
+    try:
+        return dict(
             connection.execute("SELECT version, checksum FROM schema_migrations").fetchall()
         )
-        for migration in packaged() if migrations is None else migrations:
-            if migration.version not in known:
-                _apply(connection, migration)
-                applied.append(migration.name)
-                _log.info("migration.applied", migration=migration.name)
-            elif known[migration.version] not in (None, migration.checksum):
-                raise MigrationError(
-                    f"{migration.name} was applied to this database and has changed since. "
-                    "Restore the file, and put the change into a new migration."
-                )
-    return applied
+    except psycopg.errors.UndefinedTable:
+        return {}
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise MigrationError(
+            f"The role {connection.info.user} may not see which migrations this database has. "
+            f"{_ADVICE}"
+        ) from error
 
 
 def _apply(connection: psycopg.Connection[Any], migration: Migration) -> None:
     try:
+        owner = _find_owner(connection) or _make_table(connection)
         with connection.transaction():
+            _become(connection, owner)
             # Waiting for a lock blocks everyone who comes after: give up early, and try again.
             connection.execute("SET LOCAL lock_timeout = '10s'")
             connection.execute(migration.text)
@@ -99,5 +134,44 @@ def _apply(connection: psycopg.Connection[Any], migration: Migration) -> None:
                 "INSERT INTO schema_migrations (version, checksum) VALUES (%s, %s)",
                 [migration.version, migration.checksum],
             )
+    except _NotAllowedError as error:
+        raise MigrationError(
+            f"{migration.name} is missing, and the role {connection.info.user} may not apply it. "
+            f"{_ADVICE}"
+        ) from error
     except psycopg.Error as error:
         raise MigrationError(f"{migration.name} failed: {error}") from error
+
+
+def _find_owner(connection: psycopg.Connection[Any]) -> str | None:
+    """Return who owns what the migrations made; None while there is nothing."""
+    row = connection.execute(
+        "SELECT pg_get_userbyid(relowner) FROM pg_class"
+        " WHERE oid = to_regclass('schema_migrations')"
+    ).fetchone()
+    return row[0] if row else None
+
+
+def _make_table(connection: psycopg.Connection[Any]) -> str:
+    """Make the table of what was applied; return its owner, which is this session's role."""
+    try:
+        connection.execute(
+            "CREATE TABLE schema_migrations (version varchar PRIMARY KEY, checksum text)"
+        )
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise _NotAllowedError from error
+    [(owner,)] = connection.execute("SELECT current_user").fetchall()
+    return str(owner)
+
+
+def _become(connection: psycopg.Connection[Any], owner: str) -> None:
+    """Let what this transaction makes belong to the owner of the rest, whoever runs it."""
+    try:
+        connection.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(owner)))
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise _NotAllowedError from error
+
+
+def _log_notice(notice: psycopg.errors.Diagnostic) -> None:
+    """Say what a migration could not do, and went on without."""
+    _log.warning("migration.limited", reason=notice.message_primary, hint=notice.message_hint)

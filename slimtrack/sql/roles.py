@@ -8,11 +8,12 @@ from psycopg import sql
 
 
 class Role(StrEnum):
-    """A role with the least rights for a kind of process."""
+    """A role with the least rights for what it is for."""
 
     API = "slimtrack_api"
     PUBLISHER = "slimtrack_publisher"
     WORKER = "slimtrack_worker"
+    READONLY = "slimtrack_readonly"
 
 
 def allow_login(connection: psycopg.Connection[Any], role: Role, *, password: str) -> None:

@@ -1,16 +1,31 @@
 """What each process may do in the database, and nothing more."""
 
+import json
+import subprocess
+import sys
+import urllib.request
+from typing import Any
+
 import psycopg
 import pytest
+from observing import wait_until
 from psycopg import sql
 
+from slimtrack.sql.migrate import Migration, MigrationError, migrate, packaged
+from slimtrack.sql.roles import Role, allow_login
+from slimtrack.stack.directory import free_ports
+from slimtrack.stack.service import Service
+from slimtrack.stack.supervisor import Supervisor
+
 TABLES = (
+    "schema_migrations",
     *("orders", "order_statuses", "order_events", "outbox", "dead_letters"),
     *("tenants", "api_keys", "idempotency_keys", "operator_actions"),
 )
 #: S: read, I: insert, U: update, D: delete; what is not named is refused.
 RIGHTS = {
     "slimtrack_api": {
+        "schema_migrations": "S",
         "orders": "SIU",
         "order_statuses": "SIU",
         "order_events": "SI",
@@ -20,6 +35,7 @@ RIGHTS = {
         "idempotency_keys": "SIU",
     },
     "slimtrack_publisher": {
+        "schema_migrations": "S",
         "orders": "S",
         "order_statuses": "S",
         "order_events": "S",
@@ -28,6 +44,7 @@ RIGHTS = {
         "idempotency_keys": "SD",
     },
     "slimtrack_worker": {
+        "schema_migrations": "S",
         "orders": "SU",
         "order_statuses": "SU",
         "order_events": "SI",
@@ -49,7 +66,12 @@ STATEMENTS = {
     "alter": "ALTER TABLE {table} ADD COLUMN more text",
 }
 #: Not every table tells when its rows were made.
-TIMES = {"order_events": "recorded_at", "operator_actions": "acted_at", "order_statuses": "status"}
+TIMES = {
+    "order_events": "recorded_at",
+    "operator_actions": "acted_at",
+    "order_statuses": "status",
+    "schema_migrations": "checksum",
+}
 
 
 @pytest.mark.parametrize("role", RIGHTS)
@@ -95,3 +117,100 @@ def test_the_api_writes_down_that_a_key_was_used_and_no_more(
         connection.execute("UPDATE api_keys SET last_used_at = now()")
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             connection.execute("UPDATE api_keys SET revoked_at = NULL")
+
+
+def url_of(role: str, database_url: str) -> str:
+    """Let a role in, and say where it finds the database."""
+    with psycopg.connect(database_url, autocommit=True) as owner:
+        allow_login(owner, Role(role), password="secret")  # noqa: S106 - of a server of this test's
+    return f"postgresql://{role}:secret@{database_url.rpartition('@')[2]}"
+
+
+def ask(url: str, body: bytes | None = None) -> Any:
+    headers = {"Content-Type": "application/json"}
+    with urllib.request.urlopen(urllib.request.Request(url, body, headers)) as answer:
+        return json.load(answer)
+
+
+def test_each_process_starts_and_works_with_the_rights_of_its_role(
+    environment: dict[str, str], database_url: str
+) -> None:
+    bind = f"127.0.0.1:{free_ports(1)[0]}"
+    migrated = subprocess.run(
+        [sys.executable, "-m", "slimtrack", "migrate"], env=environment, check=False
+    )
+    assert migrated.returncode == 0
+
+    def process(name: str) -> Service:
+        return Service(
+            name=name,
+            command=(sys.executable, "-m", "slimtrack", name),
+            ready=(lambda: answers(f"http://{bind}/health/ready")) if name == "api" else None,
+            env={
+                **environment,
+                "DATABASE_URL": url_of(f"slimtrack_{name}", database_url),
+                "SLIMTRACK_API_BIND": bind,
+                "SLIMTRACK_API_WORKERS": "1",
+            },
+        )
+
+    supervisor = Supervisor(on_line=lambda *_: None)
+    try:
+        supervisor.start([process(name) for name in ("api", "publisher", "worker")])
+        order = ask(f"http://{bind}/api/orders", b'{"description": "A parcel"}')
+        url = f"http://{bind}/api/orders/{order['id']}"
+        wait_until(lambda: ask(url)["status"] == "delivered")
+    finally:
+        supervisor.stop()
+
+
+def answers(url: str) -> bool:
+    try:
+        ask(url)
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("role", RIGHTS)
+def test_a_role_sees_that_no_migration_is_missing(database_url: str, role: str) -> None:
+    assert migrate(url_of(role, database_url)) == []
+
+
+MORE = Migration(name="9999_more.sql", text="CREATE TABLE more (id integer)")
+
+
+@pytest.mark.parametrize("role", RIGHTS)
+def test_a_role_is_told_what_to_do_where_a_migration_is_missing(
+    database_url: str, role: str
+) -> None:
+    url = url_of(role, database_url)
+    with pytest.raises(MigrationError, match=rf"9999_more\.sql .* {role} may not .*`slimtrack mig"):
+        migrate(url, [*packaged(), MORE])
+    assert migrate(database_url, [*packaged(), MORE]) == [MORE.name]
+    assert migrate(url, [*packaged(), MORE]) == []
+
+
+def test_a_role_is_told_what_to_do_where_it_cannot_see_the_migrations(
+    connection: psycopg.Connection, environment: dict[str, str], database_url: str
+) -> None:
+    connection.execute("REVOKE ALL ON schema_migrations FROM slimtrack_api")
+    started = subprocess.run(
+        [sys.executable, "-m", "slimtrack", "api"],
+        env={**environment, "DATABASE_URL": url_of("slimtrack_api", database_url)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert started.returncode == 1
+    assert "slimtrack_api may not see" in started.stderr
+    assert "Run `slimtrack migrate`" in started.stderr
+    assert "Traceback" not in started.stderr
+
+
+def test_a_role_is_told_what_to_do_where_nothing_is_migrated(
+    connection: psycopg.Connection, database_url: str
+) -> None:
+    connection.execute("DROP TABLE schema_migrations")
+    with pytest.raises(MigrationError, match=r"0001_.* slimtrack_worker may not apply it"):
+        migrate(url_of("slimtrack_worker", database_url))
