@@ -25,7 +25,7 @@ def audit(as_json: AsJson = False, state_dir: StateDir = None) -> None:
 
     Safe beside the running system; a million orders take about a minute, and no memory to speak of.
     """
-    settings = read_settings(state_dir)
+    settings = read_settings(state_dir, only_looks=True)
     with open_auditing(settings) as auditing:
         report = auditing.audit()
     report = msgspec.structs.replace(report, rejected=_count_undrained(settings.amqp_url))
@@ -69,7 +69,7 @@ def stuck(
     state_dir: StateDir = None,
 ) -> None:
     """List the orders whose next stage is past its deadline: 0 = none, 1 = some."""
-    with open_auditing(read_settings(state_dir)) as auditing:
+    with open_auditing(read_settings(state_dir, only_looks=True)) as auditing:
         found = auditing.stuck(limit=limit)
     for each in found:
         if as_json:

@@ -93,7 +93,7 @@ def list_(
 ) -> None:
     """List dead letters, the oldest first."""
     selection = _select(ids, order, stage, error, group, older_than, newer_than, discarded)
-    with open_dead_letters(read_settings(state_dir)) as dead_letters:
+    with open_dead_letters(read_settings(state_dir, only_looks=True)) as dead_letters:
         letters = list(dead_letters.read(selection, limit=limit))
         total = dead_letters.count(selection)
     if as_json:
@@ -125,7 +125,7 @@ def groups(
 ) -> None:
     """Show dead letters by their cause, the most frequent first."""
     selection = _select(None, order, stage, error, None, older_than, newer_than, discarded)
-    with open_dead_letters(read_settings(state_dir)) as dead_letters:
+    with open_dead_letters(read_settings(state_dir, only_looks=True)) as dead_letters:
         found = dead_letters.groups(selection)
     if as_json:
         _print_json(found)
@@ -147,7 +147,7 @@ def show(
     state_dir: StateDir = None,
 ) -> None:
     """Show one dead letter with all that is known of it."""
-    with open_dead_letters(read_settings(state_dir)) as dead_letters:
+    with open_dead_letters(read_settings(state_dir, only_looks=True)) as dead_letters:
         letter = dead_letters.get(letter_id)
     if as_json:
         _print_json([letter])
@@ -269,7 +269,7 @@ def export(
     """Write dead letters as JSON lines, in bounded memory."""
     selection = _select(ids, order, stage, error, group, older_than, newer_than, discarded)
     count = 0
-    with open_dead_letters(read_settings(state_dir)) as dead_letters:
+    with open_dead_letters(read_settings(state_dir, only_looks=True)) as dead_letters:
         try:
             file = to.open("wb") if to else sys.stdout.buffer
         except OSError as error_:

@@ -134,7 +134,7 @@ def track(
     """Print an order's history."""
     wanted = _read_order(order_id)
     console = Console(highlight=False, soft_wrap=True)
-    with open_tracking(read_settings(state_dir)) as tracking:
+    with open_tracking(read_settings(state_dir, only_looks=True)) as tracking:
         seen = 0
         try:
             while True:

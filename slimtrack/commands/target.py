@@ -27,8 +27,12 @@ def directory_of(state_dir: Path | None) -> Path:
     return state_dir.absolute() if state_dir else default_directory(os.environ)
 
 
-def read_settings(state_dir: Path | None = None) -> Settings:
+def read_settings(state_dir: Path | None = None, *, only_looks: bool = False) -> Settings:
     """Read the settings; what the environment does not say of the servers, the stack does.
+
+    Args:
+        state_dir: of the stack.
+        only_looks: the command changes nothing, and is not given the right to.
 
     Raises:
         SettingsError: a setting is wrong.
@@ -44,4 +48,6 @@ def read_settings(state_dir: Path | None = None) -> Settings:
                 "Start one with `slimtrack up`."
             )
         environment |= running.environment
+        if only_looks and running.readonly_url:
+            environment["DATABASE_URL"] = running.readonly_url
     return Settings.from_environment(environment)

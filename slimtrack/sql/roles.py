@@ -8,8 +8,9 @@ from psycopg import sql
 
 
 class Role(StrEnum):
-    """A role with the least rights for what it is for."""
+    """A role with the least rights for what it is for; the owner has all, in the database."""
 
+    OWNER = "slimtrack_owner"
     API = "slimtrack_api"
     PUBLISHER = "slimtrack_publisher"
     WORKER = "slimtrack_worker"

@@ -99,7 +99,9 @@ class _Host:
         self._audience = audience
         self._supervisor = Supervisor(on_line=self._line, on_change=self._change)
         self._doing = self._api_url = self._api_key = ""
-        self._urls: Mapping[str, str] = {}
+        #: Where commands find the servers.
+        self._environment: Mapping[str, str] = {}
+        self._readonly_url = ""
 
     def start(self, environment: Mapping[str, str], database: Database) -> None:
         self.report("Looking for the servers …")
@@ -108,6 +110,7 @@ class _Host:
         bind = choose_bind(environment)
         # Before anything is started: this is where a wrong setting shows.
         roles = self._roles(inner) if POSTGRESQL in servers.private else {}
+        operator = {**servers.environment, **roles.get(Role.OWNER, {})}
         api = plan_api({**inner, **roles.get(Role.API, {})}, bind=bind)
         workers = [
             plan_publisher({**inner, **roles.get(Role.PUBLISHER, {})}),
@@ -117,13 +120,15 @@ class _Host:
             self.report("Starting the servers …")
             self._supervisor.start(servers.services)
         self.report("Applying the migrations …")
+        # As the superuser, since the migrations make the roles; from here on nobody is one.
         database.migrate(inner)
         database.let_in(inner, {role: self._password(role) for role in roles})
         self._api_key = self._state.secret("api-key", make=new_token)
-        database.admit(inner, self._api_key)
+        database.admit({**inner, **operator}, self._api_key)
         self.report("Starting the processes …")
         self._supervisor.start(workers, [api])
-        self._api_url, self._urls = url_of(bind), servers.environment
+        self._api_url, self._environment = url_of(bind), operator
+        self._readonly_url = {**operator, **roles.get(Role.READONLY, {})}[POSTGRESQL.url_variable]
         self._write()
         self._audience.ready(self._describe())
 
@@ -172,6 +177,7 @@ class _Host:
             doing=self._doing,
             api_url=self._api_url,
             api_key=self._api_key,
-            environment=dict(self._urls),
+            environment=dict(self._environment),
+            readonly_url=self._readonly_url,
             processes=self._supervisor.states,
         )

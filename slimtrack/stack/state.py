@@ -43,7 +43,8 @@ class StackState(msgspec.Struct, frozen=True, kw_only=True):
     """A whole stack.
 
     ``doing`` is what it does while it is not ready yet; ``api_key`` is one for development;
-    ``environment`` holds the URLs of its servers, with their passwords.
+    ``environment`` holds the URLs of its servers, with the passwords of an operator;
+    ``readonly_url`` is the database's for whoever only looks.
     """
 
     pid: int
@@ -52,6 +53,8 @@ class StackState(msgspec.Struct, frozen=True, kw_only=True):
     api_key: str
     environment: dict[str, str]
     processes: list[ProcessState]
+    #: Unknown of a stack that an older version runs.
+    readonly_url: str = ""
 
     @property
     def is_ready(self) -> bool:

@@ -91,6 +91,11 @@ def slimtrack() -> Iterator[Slimtrack]:
 
 #: Each has a role of its own in the database.
 PROGRAMS = ("api", "publisher", "worker")
+#: What a person may ask, as the role that may only read, and as the owner.
+QUESTIONS = (
+    *("audit", "stuck", "dead-letters list", "dead-letters groups", "dead-letters export"),
+    *("reconcile", "keys list", "tenants list"),
+)
 
 
 def test_a_stack_starts_shows_itself_heals_and_stops(slimtrack: Slimtrack) -> None:
@@ -115,6 +120,18 @@ def test_a_stack_starts_shows_itself_heals_and_stops(slimtrack: Slimtrack) -> No
             " WHERE application_name ~ '^slimtrack (api|publisher|worker)$' ORDER BY 1"
         ).fetchall()
     assert users == [(f"slimtrack_{name}", f"slimtrack {name}") for name in PROGRAMS]
+
+    assert stack.environment["DATABASE_URL"].startswith("postgresql://slimtrack_owner:")
+    assert stack.readonly_url.startswith("postgresql://slimtrack_readonly:")
+    state = slimtrack.directory / "stack.json"
+    assert state.stat().st_mode & 0o777 == 0o600
+    superuser = (slimtrack.directory / "secrets/postgresql").read_text()
+    assert superuser not in state.read_text()
+    migrated = slimtrack("migrate", **stack.environment)
+    assert migrated.stdout == "The database is up to date.\n"
+    for question in QUESTIONS:
+        asked = slimtrack(*question.split())
+        assert asked.returncode == 0, asked.stderr
 
     second = slimtrack("up")
     assert second.returncode == 1
