@@ -247,6 +247,12 @@ class Settings:
         return cls(**values)
 
 
+def settings_in(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return those variables of an environment that are settings."""
+    names = (each.metadata["name"] for each in fields(Settings))
+    return {name: environment[name] for name in names if environment.get(name)}
+
+
 def _is_loopback(bind: str) -> bool:
     host = bind.rpartition(":")[0].strip("[]")
     try:

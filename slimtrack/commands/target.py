@@ -28,7 +28,11 @@ def directory_of(state_dir: Path | None) -> Path:
 
 
 def read_settings(state_dir: Path | None = None, *, only_looks: bool = False) -> Settings:
-    """Read the settings; what the environment does not say of the servers, the stack does.
+    """Read the settings of whatever a command works on.
+
+    Where the environment names no database, or that of the running stack, the command does
+    exactly as the stack does, whatever else is set here: an order that it places has the
+    same delays and events as any other.
 
     Args:
         state_dir: of the stack.
@@ -39,15 +43,16 @@ def read_settings(state_dir: Path | None = None, *, only_looks: bool = False) ->
         StackError: the environment names no database, and no stack runs.
     """
     directory = directory_of(state_dir)
-    environment = dict(os.environ)
-    if not environment.get("DATABASE_URL"):
-        running = running_stack(directory)
-        if not running or not running.environment:
-            raise StackError(
-                f"No DATABASE_URL is set, and no stack is running in {directory}. "
-                "Start one with `slimtrack up`."
-            )
-        environment |= running.environment
+    named = os.environ.get("DATABASE_URL")
+    running = running_stack(directory)
+    if running and running.environment and named in (None, "", running.environment["DATABASE_URL"]):
+        environment = running.environment
         if only_looks and running.readonly_url:
-            environment["DATABASE_URL"] = running.readonly_url
-    return Settings.from_environment(environment)
+            environment = {**environment, "DATABASE_URL": running.readonly_url}
+        return Settings.from_environment(environment)
+    if named:
+        return Settings.from_environment()
+    raise StackError(
+        f"No DATABASE_URL is set, and no stack is running in {directory}. "
+        "Start one with `slimtrack up`."
+    )

@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final, Protocol
 
+from slimtrack.settings import settings_in
 from slimtrack.sql.roles import Role
 from slimtrack.stack.directory import StateDirectory
 from slimtrack.stack.logfile import LogFile
@@ -99,7 +100,7 @@ class _Host:
         self._audience = audience
         self._supervisor = Supervisor(on_line=self._line, on_change=self._change)
         self._doing = self._api_url = self._api_key = ""
-        #: Where commands find the servers.
+        #: The settings of commands: those of the processes, as an operator.
         self._environment: Mapping[str, str] = {}
         self._readonly_url = ""
 
@@ -110,7 +111,7 @@ class _Host:
         bind = choose_bind(environment)
         # Before anything is started: this is where a wrong setting shows.
         roles = self._roles(inner) if POSTGRESQL in servers.private else {}
-        operator = {**servers.environment, **roles.get(Role.OWNER, {})}
+        operator = {**inner, **roles.get(Role.OWNER, {})}
         api = plan_api({**inner, **roles.get(Role.API, {})}, bind=bind)
         workers = [
             plan_publisher({**inner, **roles.get(Role.PUBLISHER, {})}),
@@ -124,10 +125,11 @@ class _Host:
         database.migrate(inner)
         database.let_in(inner, {role: self._password(role) for role in roles})
         self._api_key = self._state.secret("api-key", make=new_token)
-        database.admit({**inner, **operator}, self._api_key)
+        database.admit(operator, self._api_key)
         self.report("Starting the processes …")
         self._supervisor.start(workers, [api])
-        self._api_url, self._environment = url_of(bind), operator
+        self._api_url = url_of(bind)
+        self._environment = settings_in({**operator, "SLIMTRACK_API_BIND": bind})
         self._readonly_url = {**operator, **roles.get(Role.READONLY, {})}[POSTGRESQL.url_variable]
         self._write()
         self._audience.ready(self._describe())

@@ -43,8 +43,8 @@ class StackState(msgspec.Struct, frozen=True, kw_only=True):
     """A whole stack.
 
     ``doing`` is what it does while it is not ready yet; ``api_key`` is one for development;
-    ``environment`` holds the URLs of its servers, with the passwords of an operator;
-    ``readonly_url`` is the database's for whoever only looks.
+    ``environment`` holds its settings, as an operator's command has them, with the servers'
+    passwords; ``readonly_url`` is the database's for whoever only looks.
     """
 
     pid: int

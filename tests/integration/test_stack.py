@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pika
 import psycopg
 import pytest
-from observing import wait_until
+from observing import count_waiting, wait_until
 
+from slimtrack.broker.topology import EVENT_EXCHANGE
 from slimtrack.domain.order import JOURNEY
 from slimtrack.stack.state import running_stack
 
@@ -98,10 +100,10 @@ QUESTIONS = (
 )
 
 
-def test_a_stack_starts_shows_itself_heals_and_stops(slimtrack: Slimtrack) -> None:
+def test_a_stack_starts_shows_itself_heals_and_stops(slimtrack: Slimtrack, tmp_path: Path) -> None:
     assert slimtrack("status").returncode == 3
 
-    started = slimtrack("up", "--detach")
+    started = slimtrack("up", "--detach", SLIMTRACK_EVENTS="on")
     assert started.returncode == 0, started.stderr
     status = slimtrack.status()
     assert {each["name"] for each in status["processes"]} == PROCESSES
@@ -132,6 +134,16 @@ def test_a_stack_starts_shows_itself_heals_and_stops(slimtrack: Slimtrack) -> No
     for question in QUESTIONS:
         asked = slimtrack(*question.split())
         assert asked.returncode == 0, asked.stderr
+
+    with pika.BlockingConnection(pika.URLParameters(stack.environment["AMQP_URL"])) as broker:
+        channel = broker.channel()
+        queue = channel.queue_declare("", exclusive=True).method.queue
+        channel.queue_bind(queue, EVENT_EXCHANGE, "order.#")
+        rows = tmp_path / "orders.csv"
+        rows.write_text("description\nA parcel\n")
+        # From a shell in which it is not set.
+        assert slimtrack("import", str(rows)).returncode == 0
+        wait_until(lambda: count_waiting(channel, queue) == 1 + len(JOURNEY))
 
     second = slimtrack("up")
     assert second.returncode == 1
