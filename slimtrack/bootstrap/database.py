@@ -7,6 +7,7 @@ from typing import Final
 import psycopg
 
 from slimtrack.domain.order import Status
+from slimtrack.domain.published import FAN_OUT
 from slimtrack.domain.schedule import Redelivery
 from slimtrack.routing import Schedule
 from slimtrack.settings import Settings
@@ -117,8 +118,11 @@ def open_auditing(settings: Settings) -> Iterator[Auditing]:
         yield Auditing(pool, deadlines=deadlines(settings))
 
 
-def deadlines(settings: Settings) -> dict[Status, float]:
-    """Return the seconds from the making of a stage's row until it counts as stuck."""
+def deadlines(settings: Settings) -> dict[str, float]:
+    """Return the seconds from the making of a stage's row until it counts as stuck.
+
+    Fan-out rows are due at once, and have as long as those of the first stage.
+    """
     delays = {**settings.stage_delays, Status.RETURNED: settings.redelivery_delay}
     # After a failed delivery it is due later than usual.
     delays[Status.OUT_FOR_DELIVERY] = max(
@@ -128,7 +132,10 @@ def deadlines(settings: Settings) -> dict[Status, float]:
         **settings.stage_deadlines,
         Status.RETURNED: settings.stage_deadlines[Status.DELIVERED],
     }
-    return {stage: delay + allowed[stage] for stage, delay in delays.items()}
+    return {
+        **{str(stage): delay + allowed[stage] for stage, delay in delays.items()},
+        FAN_OUT: allowed[Status.PROCESSING],
+    }
 
 
 @contextmanager

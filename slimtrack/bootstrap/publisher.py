@@ -1,6 +1,7 @@
 """Puts the publisher together."""
 
 import threading
+from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from typing import Final
@@ -37,7 +38,12 @@ def run_publisher(settings: Settings, stopping: threading.Event) -> None:
         ThreadEndedError: the publishing thread ended by itself.
     """
     logs.configure(level=settings.log_level, form=settings.log_format)
-    wanted = threading.Event()
+    rows_wanted, events_wanted = threading.Event(), threading.Event()
+
+    def wake_up() -> None:
+        rows_wanted.set()
+        events_wanted.set()
+
     with (
         open_pool(
             settings.database_url,
@@ -50,25 +56,31 @@ def run_publisher(settings: Settings, stopping: threading.Event) -> None:
             ConfirmedPublisher(
                 settings.amqp_url,
                 queue_names=[route.queue_name for route in BY_STAGE.values()],
-                on_ready=wanted.set,
+                on_ready=wake_up,
             )
         ) as broker,
     ):
         publisher = Publisher(
             pool,
             broker=broker,
-            wanted=wanted,
+            wanted=rows_wanted,
             stage_bound=settings.stage_bound,
             set_size=settings.set_size,
             single=settings.stage_work.keys(),
         )
         dead_letters = DeadLetters(pool, wake_up=publisher.wake_up)
         publishers: dict[str, schedule.PublishingThread] = {"publisher": publisher}
+        fan_out = FanOut(pool, broker=broker, wanted=events_wanted)
+        jobs: list[tuple[Callable[[], object], float]] = []
         if settings.events:
-            publishers["fan-out"] = FanOut(pool, broker=broker)
+            publishers["fan-out"] = fan_out
+        else:
+            # Switched off while rows were left, or on in other processes: nothing waits for ever.
+            jobs.append((fan_out.publish_left, _RECONCILE))
         schedule.run(
             publishers,
             jobs=[
+                *jobs,
                 (Reconciler(pool, broker=broker).reconcile, _RECONCILE),
                 (
                     Drain(dead_letters, broker=broker, amqp_url=settings.amqp_url).drain,

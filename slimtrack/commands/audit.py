@@ -68,7 +68,7 @@ def stuck(
     as_json: AsJson = False,
     state_dir: StateDir = None,
 ) -> None:
-    """List the orders whose next stage is past its deadline: 0 = none, 1 = some."""
+    """List the orders whose next stage or event is past its deadline: 0 = none, 1 = some."""
     with open_auditing(read_settings(state_dir, only_looks=True)) as auditing:
         found = auditing.stuck(limit=limit)
     for each in found:

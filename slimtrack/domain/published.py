@@ -1,9 +1,14 @@
 """Events on their way to other services."""
 
+from typing import Final
+
 import msgspec
 
 from slimtrack.domain.event import OrderEvent
 from slimtrack.domain.order import Order
+
+#: What fan-out rows have where others have their stage.
+FAN_OUT: Final = "events"
 
 
 class PublishedEvent(msgspec.Struct, frozen=True, kw_only=True):

@@ -72,9 +72,9 @@ def find_doubles(connection: Connection, *, limit: int) -> list[UUID]:
 
 
 def find_stuck_orders(
-    connection: Connection, deadlines: Mapping[Status, float], *, limit: int
+    connection: Connection, deadlines: Mapping[str, float], *, limit: int
 ) -> list[StuckOrder]:
-    """Return orders whose next stage is later than its deadline (seconds), the latest first."""
+    """Return orders whose next stage, or event, is later than its deadline (seconds)."""
     parameters = {
         "stages": list(deadlines),
         "deadlines": list(deadlines.values()),
@@ -84,7 +84,7 @@ def find_stuck_orders(
         return cursor.execute(_query("find_stuck_orders"), parameters).fetchall()
 
 
-def count_stuck_rows(connection: Connection, deadlines: Mapping[Status, float]) -> int:
+def count_stuck_rows(connection: Connection, deadlines: Mapping[str, float]) -> int:
     """Return how many rows are later than their stage's deadline (seconds)."""
     parameters = {"stages": list(deadlines), "deadlines": list(deadlines.values())}
     with connection.cursor(row_factory=scalar_row, binary=True) as cursor:

@@ -62,14 +62,14 @@ class Auditing:
 
     Args:
         pool: connections to PostgreSQL, in autocommit.
-        deadlines: seconds after which an order whose stage was due counts as stuck, by stage.
+        deadlines: seconds after which a row counts as stuck, by its stage; also fan-out rows.
     """
 
     def __init__(
         self,
         pool: Pool,
         *,
-        deadlines: Mapping[Status, float],
+        deadlines: Mapping[str, float],
     ) -> None:
         self._pool = pool
         self._deadlines = deadlines
@@ -97,16 +97,19 @@ class Auditing:
                 connection.isolation_level = connection.read_only = None
 
     def stuck(self, *, limit: int) -> Sequence[StuckOrder]:
-        """Return the orders whose next stage is past its deadline, the latest first."""
+        """Return the orders whose next stage, or an event of theirs, is past its deadline.
+
+        The latest come first; there is one for each row.
+        """
         with self._pool.connection() as connection:
             return audit.find_stuck_orders(connection, self._deadlines, limit=limit)
 
     def watch(self) -> int:
-        """Count the orders that are past their deadline, and say so in the log."""
+        """Count the rows that are past their deadline, and say so in the log."""
         with self._pool.connection() as connection:
             count = audit.count_stuck_rows(connection, self._deadlines)
         if count:
-            _log.error("orders.stuck", orders=count)
+            _log.error("orders.stuck", rows=count)
         return count
 
     def find_stranded(self) -> list[UUID]:

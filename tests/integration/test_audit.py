@@ -11,8 +11,11 @@ import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 from psycopg_pool import ConnectionPool
 
+from slimtrack.bootstrap.database import deadlines
 from slimtrack.domain.dead_letter import OperatorAction
-from slimtrack.domain.order import JOURNEY, NewOrder, new_order_id
+from slimtrack.domain.order import JOURNEY, STAGES, NewOrder, new_order_id
+from slimtrack.domain.published import FAN_OUT
+from slimtrack.settings import Settings
 from slimtrack.use_cases.auditing import Auditing
 from slimtrack.use_cases.tracking import Tracking
 
@@ -33,7 +36,7 @@ BREAKS = {
 
 @pytest.fixture
 def auditing(pool: ConnectionPool) -> Auditing:
-    return Auditing(pool, deadlines=dict.fromkeys(JOURNEY, 60.0))
+    return Auditing(pool, deadlines={**dict.fromkeys(map(str, JOURNEY), 60.0), FAN_OUT: 20.0})
 
 
 @pytest.fixture
@@ -109,6 +112,24 @@ def test_an_order_past_its_deadline_is_stuck_and_no_other(
     [stuck] = auditing.stuck(limit=10)
     assert (stuck.id, stuck.status, stuck.stage) == (order, "processing", "in_transit")
     assert auditing.watch() == 1
+
+
+def test_an_event_that_nobody_publishes_is_stuck_too(
+    auditing: Auditing, connection: psycopg.Connection[Any], order: UUID
+) -> None:
+    connection.execute(
+        "INSERT INTO outbox (stage, order_id, from_sequence, created_at)"
+        " SELECT 'events', %s, n, now() - n * interval '15 s' FROM generate_series(1, 2) AS n",
+        (order,),
+    )
+
+    [stuck] = auditing.stuck(limit=10)
+    assert (stuck.id, stuck.stage) == (order, "events")
+    assert auditing.watch() == 1
+
+
+def test_every_stage_and_every_event_has_a_deadline(settings: Settings) -> None:
+    assert set(deadlines(settings)) == {*STAGES, FAN_OUT}
 
 
 def test_the_commands_say_by_their_exit_code_what_they_found(

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from clients import Caller, Callers
 from cloudevents.http import from_json
 from observing import count_waiting, take_all, wait_until
 from pika.adapters.blocking_connection import BlockingChannel
+from proxy import Proxy
 from psycopg_pool import ConnectionPool
 
 from slimtrack.broker.events import CloudEvent
@@ -28,6 +30,8 @@ from slimtrack.domain.order import JOURNEY, Order, Status
 from slimtrack.outbox.fan_out import FanOut
 from slimtrack.routing import Schedule
 from slimtrack.settings import Settings
+from slimtrack.stack.processes import plan_publisher
+from slimtrack.stack.supervisor import Supervisor
 from slimtrack.use_cases.tracking import Tracking
 
 ASYNCAPI = Path(__file__).parents[2] / "docs/asyncapi.yaml"
@@ -78,7 +82,7 @@ def test_every_change_is_an_event_that_the_cloudevents_sdk_reads(
     caller.command(order["id"], "cancel", X_Request_ID="checkout-7")
     assert fan_out_rows(connection) == 5
     with bound(channel) as queue:
-        assert FanOut(pool, broker=broker).publish_due() == 5
+        assert FanOut(pool, broker=broker, wanted=threading.Event()).publish_due() == 5
         wait_until(lambda: count_waiting(channel, queue) == 5)
         taken = take_all(channel, queue)
     assert fan_out_rows(connection) == 0
@@ -117,7 +121,7 @@ def test_a_subscriber_hears_what_it_asked_for(
         for _ in range(3):
             order = caller.place()
         caller.command(order["id"], "cancel")
-        FanOut(pool, broker=broker).publish_due()
+        FanOut(pool, broker=broker, wanted=threading.Event()).publish_due()
         wait_until(lambda: count_waiting(channel, queue) == 1)
 
 
@@ -128,7 +132,7 @@ def test_events_without_a_subscriber_are_gone(
     connection: psycopg.Connection,
 ) -> None:
     caller.place()
-    assert FanOut(pool, broker=broker).publish_due() == 1
+    assert FanOut(pool, broker=broker, wanted=threading.Event()).publish_due() == 1
     assert fan_out_rows(connection) == 0
 
 
@@ -140,7 +144,7 @@ def test_events_that_are_not_confirmed_stay(
         amqp_url, queue_names=["orders.processing"], on_ready=lambda: None
     )
     publisher.close()
-    assert FanOut(pool, broker=publisher).publish_due() == 0
+    assert FanOut(pool, broker=publisher, wanted=threading.Event()).publish_due() == 0
     assert fan_out_rows(connection) == 1
 
 
@@ -155,7 +159,7 @@ def test_two_publishers_share_the_rows(
     caller.simulate_post("/api/orders/bulk", json=rows)
     caller.simulate_post("/api/orders/bulk", json=rows)
     with bound(channel) as queue:
-        fan_outs = [FanOut(pool, broker=broker) for _ in range(2)]
+        fan_outs = [FanOut(pool, broker=broker, wanted=threading.Event()) for _ in range(2)]
 
         def drain(fan_out: FanOut) -> None:
             while fan_out.publish_due():
@@ -200,7 +204,7 @@ def test_the_command_shows_events_as_they_come(
         assert process.stdout
         assert "Listening" in process.stderr.readline()
         order = caller.place()
-        FanOut(pool, broker=broker).publish_due()
+        FanOut(pool, broker=broker, wanted=threading.Event()).publish_due()
         shown: dict[str, Any] = json.loads(process.stdout.readline())
         assert shown["id"] == f"{order['id']}:1"
     finally:
@@ -218,3 +222,65 @@ def test_the_asyncapi_document_describes_what_is_published() -> None:
     assert statuses == [str(status) for status in Status]
     for struct in (CloudEvent, OrderEvent, Order):
         assert set(schemas[struct.__name__]["properties"]) == set(struct.__struct_fields__)
+
+
+@contextmanager
+def publisher(environment: dict[str, str], **settings: str) -> Iterator[list[str]]:
+    """A publisher's process; what it has written so far."""
+    lines: list[str] = []
+    supervisor = Supervisor(on_line=lambda _, line: lines.append(line))
+    try:
+        supervisor.start([plan_publisher({**environment, **settings})])
+        yield lines
+    finally:
+        supervisor.stop()
+
+
+def test_rows_of_a_process_with_events_on_are_published_by_a_publisher_with_events_off(
+    caller: Caller,
+    channel: BlockingChannel,
+    connection: psycopg.Connection,
+    environment: dict[str, str],
+) -> None:
+    ids = {f"{caller.place()['id']}:1" for _ in range(3)}
+    with bound(channel) as queue, publisher(environment, SLIMTRACK_EVENTS="off") as lines:
+        wait_until(lambda: fan_out_rows(connection) == 0, timeout=15)
+        ids.add(f"{caller.place()['id']}:1")
+        wait_until(lambda: fan_out_rows(connection) == 0, timeout=15)
+        assert {properties.message_id for properties, _ in take_all(channel, queue)} == ids
+    assert any("events.left" in line for line in lines)
+
+
+def test_what_is_left_waits_while_a_server_is_away(
+    caller: Caller, pool: ConnectionPool, connection: psycopg.Connection, amqp_url: str
+) -> None:
+    caller.place()
+    gone = ConfirmedPublisher(amqp_url, queue_names=["orders.processing"], on_ready=lambda: None)
+    gone.close()
+    assert FanOut(pool, broker=gone, wanted=threading.Event()).publish_left() == 0
+    assert fan_out_rows(connection) == 1
+
+
+def test_events_are_published_as_soon_as_the_broker_is_there(
+    caller: Caller,
+    proxy: Proxy,
+    channel: BlockingChannel,
+    connection: psycopg.Connection,
+    environment: dict[str, str],
+) -> None:
+    slow = []
+    for _ in range(3):
+        proxy.refuse()
+        with (
+            bound(channel),
+            publisher(environment, SLIMTRACK_EVENTS="on", AMQP_URL=proxy.url) as lines,
+        ):
+            caller.place()
+            # Long enough for every wake-up that the row itself, or the start, may have caused.
+            time.sleep(0.5)
+            proxy.accept()
+            wait_until(lambda: any("broker.connected" in line for line in lines))
+            started = time.monotonic()
+            wait_until(lambda: fan_out_rows(connection) == 0)
+            slow.append(time.monotonic() - started)
+    assert max(slow) < 1

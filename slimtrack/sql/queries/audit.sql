@@ -81,7 +81,8 @@ SELECT outbox.order_id
  LIMIT %(limit)s;
 
 -- find_stuck_orders --
--- Orders whose next stage should be done by now: its delay and its deadline have passed.
+-- Orders whose next stage should be done, or event be published, by now: its delay and its
+-- deadline have passed.
 SELECT orders.id, orders.status, outbox.stage, outbox.created_at, attempts, publications, last_error
   FROM outbox
   JOIN unnest(%(stages)s::text[], %(deadlines)s::float8[]) AS allowed (stage, seconds)
