@@ -6,10 +6,9 @@ from typing import Final
 
 import msgspec
 
-from slimtrack.domain.order import Flow
+from slimtrack.domain.order import DEFAULT_TENANT, Flow
 
-#: The tenant that is there from the beginning.
-DEFAULT_TENANT: Final = 1
+#: What the tenant is called that is there from the beginning.
 DEFAULT_TENANT_NAME: Final = "default"
 
 

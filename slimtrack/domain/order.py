@@ -11,6 +11,9 @@ from uuid import UUID
 
 import msgspec
 
+#: The tenant that is there from the beginning.
+DEFAULT_TENANT: Final = 1
+
 
 class Flow(StrEnum):
     """What moves an order."""
@@ -90,7 +93,7 @@ class NewOrder(msgspec.Struct, frozen=True, kw_only=True):
     reference: str | None = None
     metadata: dict[str, Any] = {}
     flow: Flow = Flow.SIMULATED
-    tenant_id: int = 1
+    tenant_id: int = DEFAULT_TENANT
     correlation_id: str | None = None
 
 
@@ -108,11 +111,6 @@ class Order(msgspec.Struct, frozen=True):
     version: int
     created_at: datetime
     updated_at: datetime
-
-    @property
-    def is_final(self) -> bool:
-        """Whether the order will never move again."""
-        return self.status in FINAL
 
 
 def time_of(order_id: UUID) -> datetime:

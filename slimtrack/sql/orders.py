@@ -294,13 +294,12 @@ def advance_orders(
     following: Due,
     fan_out: bool,
     to_status: Status | None = None,
-    tested: bool | None = False,
+    with_tests: bool = False,
 ) -> Advanced:
     """Bring the orders of a set of outbox rows through a stage.
 
     They reach the status that the stage is named after, unless a test order is to reach another
-    one. Rows of test orders are only touched with ``tested``, all others only without; None is
-    for both.
+    one. Rows of test orders are only touched with ``with_tests``.
     """
     reached = to_status or stage
     parameters = {
@@ -313,7 +312,7 @@ def advance_orders(
         "next_stage": following.stage,
         "next_delay": following.delay,
         "fan_out": fan_out,
-        "tested": tested,
+        "with_tests": with_tests,
     }
     with connection.cursor(row_factory=args_row(Advanced), binary=True) as cursor:
         row = cursor.execute(_query("advance_orders"), parameters, prepare=True).fetchone()

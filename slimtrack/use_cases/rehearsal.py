@@ -44,7 +44,7 @@ def advance_tested(
             following=_following(row, reached, schedule),
             fan_out=fan_out,
             to_status=reached,
-            tested=True,
+            with_tests=True,
         )
         advanced = advanced.plus(one)
     if failure:

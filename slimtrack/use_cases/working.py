@@ -110,7 +110,7 @@ class Working:
             stage=stage,
             following=self._schedule.after(stage),
             fan_out=self._fan_out,
-            tested=None,
+            with_tests=True,
         )
         if not advanced.moved:
             _log.info("orders.unmoved", stage=stage, claimed=advanced.claimed, moved=0)

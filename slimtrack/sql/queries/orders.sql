@@ -179,7 +179,7 @@ SELECT id, tracking_number, reference, description, metadata, flow, status, deli
 WITH claimed AS (
     DELETE FROM outbox
      WHERE id = ANY(%(ids)s::bigint[]) AND stage = %(stage)s AND available_at <= now()
-       AND NOT undo AND (outcome IS NOT NULL) = coalesce(%(tested)s::boolean, outcome IS NOT NULL)
+       AND NOT undo AND (outcome IS NULL OR %(with_tests)s)
     RETURNING order_id, from_sequence, correlation_id, outcome
 ), moved AS (
     UPDATE orders
