@@ -36,7 +36,7 @@ from slimtrack.commands.rows import (
 )
 from slimtrack.commands.target import StateDir, read_settings
 from slimtrack.domain.errors import FieldError, UnavailableError
-from slimtrack.domain.event import OrderEvent
+from slimtrack.domain.event import EventKind, OrderEvent
 from slimtrack.domain.order import FINAL, NewOrder, Order, Status
 from slimtrack.domain.tracking_code import parse_code
 from slimtrack.use_cases.tracking import Tracking
@@ -142,11 +142,16 @@ def track(
                 for event in events[seen:]:
                     _print_event(event, console=console, as_json=as_json)
                 seen = len(events)
-                if not follow or events[-1].status in FINAL:
+                if not follow or _is_over(events):
                     return
                 time.sleep(_FOLLOW)
         except KeyboardInterrupt:
             raise typer.Exit(_INTERRUPTED) from None
+
+
+def _is_over(events: Sequence[OrderEvent]) -> bool:
+    """Tell whether an order is final; late reports and corrections may follow."""
+    return any(event.kind is EventKind.TRANSITION and event.status in FINAL for event in events)
 
 
 class _Refusals:

@@ -10,6 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from clients import Caller
 
 from slimtrack.commands.rows import Lines, Row, UnusableInputError, order_of, read_csv, read_jsonl
 from slimtrack.domain.errors import FieldError
@@ -108,6 +109,16 @@ def test_an_order_is_tracked_by_its_id(
     unknown = slimtrack("track", "01a20bfd-aec6-70e5-9920-f54e91515bab")
     assert (unknown.returncode, "There is no order" in unknown.stderr) == (1, True)
     assert slimtrack("track", "nonsense").returncode == 2
+
+
+def test_an_order_is_followed_until_it_is_final_also_where_late_reports_come_after(
+    slimtrack: Command, caller: Caller
+) -> None:
+    order = caller.place()["id"]
+    for status in ("processing", "in_transit", "lost", "in_transit"):
+        caller.command(order, "reports", {"status": status})
+    followed = slimtrack("track", order, "--follow")
+    assert (followed.returncode, len(followed.stdout.splitlines())) == (0, 5)
 
 
 def test_csv_is_read_as_people_write_it() -> None:
