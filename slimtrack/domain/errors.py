@@ -25,14 +25,22 @@ class EventNotFoundError(SlimTrackError):
 
 
 class TransitionNotAllowedError(SlimTrackError):
-    """An order cannot go from where it is to where it is wanted."""
+    """An order cannot go from where it is to where it is wanted, or not in that attempt."""
 
     def __init__(
-        self, order_id: UUID, *, status: Status, wanted: Status, allowed: Collection[Status]
+        self,
+        order_id: UUID,
+        *,
+        status: Status,
+        wanted: Status,
+        allowed: Collection[Status],
+        attempt: int | None = None,
     ) -> None:
         ways = ", ".join(sorted(allowed)) or "nothing: it is final"
+        when = f" in delivery attempt {attempt}" if attempt else ""
         super().__init__(
-            f"Order {order_id} is {status} and cannot become {wanted}; what can follow is {ways}."
+            f"Order {order_id} is {status} and cannot become {wanted}{when};"
+            f" what can follow is {ways}."
         )
         self.status = status
         self.allowed = sorted(allowed)

@@ -14,9 +14,14 @@ REPORTABLE: Final = frozenset(Status) - {Status.RECEIVED, Status.CANCELLED}
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """What a scanner or a courier says; without a time it happened now."""
+    """What a scanner or a courier says; without a time it happened now.
+
+    ``attempt`` is the delivery attempt that it is about, counted from 1; without one it is about
+    whichever there is now.
+    """
 
     status: Status
+    attempt: int | None = None
     message: str | None = None
     location: str | None = None
     source: str | None = None
@@ -30,20 +35,28 @@ class Effect(Enum):
     LATE = auto()
 
 
-def effect_of(report: Status, order: Order) -> Effect:
+def effect_of(report: Report, order: Order) -> Effect:
     """Tell what a report does to an order.
 
-    A status that the order has, or may have had on its way to where it is, comes late.
+    A status that the order has, or may have had on its way to where it is, comes late, and so does
+    whatever is said of a delivery attempt that is over. When it is said to have happened decides
+    nothing: clocks differ, and a report that is taken for late moves no order.
 
     Raises:
-        TransitionNotAllowedError: the order can neither go there nor have been there.
+        TransitionNotAllowedError: the order can neither go there nor have been there, or has not
+            had the attempt.
     """
-    if report in TRANSITIONS[order.status]:
-        return Effect.MOVES
-    if report is order.status or report in _before(order.status):
+    allowed = TRANSITIONS[order.status]
+    moves = report.status in allowed
+    past = report.status is order.status or report.status in _before(order.status)
+    current = order.delivery_attempts + (moves and report.status is Status.OUT_FOR_DELIVERY)
+    attempt = current if report.attempt is None else report.attempt
+    if attempt < current or (attempt == current and past and not moves):
         return Effect.LATE
+    if attempt == current and moves:
+        return Effect.MOVES
     raise TransitionNotAllowedError(
-        order.id, status=order.status, wanted=report, allowed=TRANSITIONS[order.status]
+        order.id, status=order.status, wanted=report.status, allowed=allowed, attempt=report.attempt
     )
 
 

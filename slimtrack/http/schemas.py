@@ -64,6 +64,19 @@ _Location = Annotated[str, _text("Where it happened", most=MAX_LOCATION, example
 _Source = Annotated[str, _text("Who says so", most=MAX_SOURCE, example="scanner 12")]
 #: What an idempotency key may be, here and in its header.
 KEY_PATTERN: Final = "[!-~]{1,255}"
+#: The largest number that the database can hold there.
+_MAX_ATTEMPT: Final = 2**15 - 1
+_Attempt = Annotated[
+    int,
+    Meta(
+        description="Which delivery attempt it is about, counted from 1. Of one that is over, the"
+        " report is late; of one that there has not been, it is refused. Without it, the report is"
+        " about whichever there is now, and a repeat that comes in the next attempt counts again.",
+        ge=1,
+        le=_MAX_ATTEMPT,
+        examples=[1],
+    ),
+]
 _Key = Annotated[
     str,
     Meta(
@@ -107,13 +120,15 @@ class MakeReport(msgspec.Struct, forbid_unknown_fields=True):
             extra_json_schema={"enum": sorted(REPORTABLE)},
         ),
     ]
+    attempt: _Attempt | None = None
     message: _Message | None = None
     location: _Location | None = None
     source: _Source | None = None
     occurred_at: Annotated[
         datetime | None,
         Meta(
-            description="When it happened: from the year 2000 until now.",
+            description="When it happened: from the year 2000 until now. It decides nothing:"
+            " clocks differ.",
             examples=["2026-01-31T12:00:00Z"],
         ),
     ] = None
@@ -212,6 +227,7 @@ def read_report(body: bytes) -> Report:
             "report",
             body,
             status=lambda: _reportable(given.status),
+            attempt=lambda: given.attempt,
             message=lambda: clean_message("message", given.message),
             location=lambda: clean_line("location", given.location, most=MAX_LOCATION),
             source=lambda: clean_line("source", given.source, most=MAX_SOURCE),

@@ -38,8 +38,8 @@ class Advanced(NamedTuple):
 class Entry(NamedTuple):
     """An event that is to be written; with ``to_status`` the order moves there.
 
-    ``status`` is only given where the event's differs from the order's; ``cause`` completes the
-    event's idempotency key.
+    ``status`` is only given where the event's differs from the order's, ``attempt`` where somebody
+    said which delivery attempt the event is about; ``cause`` completes its idempotency key.
     """
 
     kind: EventKind
@@ -49,6 +49,7 @@ class Entry(NamedTuple):
     status: Status | None = None
     location: str | None = None
     source: str | None = None
+    attempt: int | None = None
     corrects: int | None = None
     occurred_at: datetime | None = None
     correlation_id: str | None = None

@@ -150,11 +150,12 @@ class Changes:
         Raises:
             OrderNotFoundError: there is no such order.
             StaleVersionError: it has changed since the caller looked.
-            TransitionNotAllowedError: what is reported cannot have happened.
+            TransitionNotAllowedError: what is reported cannot have happened, or not in that
+                delivery attempt.
         """
         with self._connection.transaction():
             order = self._lock(target)
-            moves = effect_of(report.status, order) is Effect.MOVES
+            moves = effect_of(report, order) is Effect.MOVES
             return self._append(
                 order,
                 Entry(
@@ -165,6 +166,7 @@ class Changes:
                     status=report.status,
                     location=report.location,
                     source=report.source,
+                    attempt=report.attempt,
                     occurred_at=report.occurred_at,
                     correlation_id=target.correlation_id,
                 ),

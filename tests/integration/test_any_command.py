@@ -94,6 +94,19 @@ class AnyCommand(RuleBasedStateMachine):
         target = Target(order=self.orders[order], tenant_id=1, version=version)
         self.command(order, lambda changes: changes.report(target, Report(status=status)))
 
+    @rule(order=_orders, status=st.sampled_from(sorted(REPORTABLE)), attempt=st.integers(1, 3))
+    def report_of_an_attempt(self, order: int, status: Status, attempt: int) -> None:
+        target = Target(order=self.orders[order], tenant_id=1)
+        before = self.tracking.get(self.orders[order])
+        report = Report(status=status, attempt=attempt)
+        self.command(order, lambda changes: changes.report(target, report))
+        after = self.tracking.get(self.orders[order])
+        if after.status is not before.status:
+            assert after.delivery_attempts == attempt
+        if after.version > before.version:
+            assert self.tracking.history(self.orders[order])[-1].attempt == attempt
+            assert after.delivery_attempts >= attempt
+
     @rule(order=_orders, status=st.sampled_from(sorted(REPORTABLE)), key=st.integers(0, 5))
     def report_once(self, order: int, status: Status, key: int) -> None:
         target = Target(order=self.orders[order], tenant_id=1)

@@ -103,6 +103,78 @@ def test_a_report_of_what_cannot_be_is_a_409_with_what_can(
     assert len(caller.events(order["id"])) == 1 + len(before)
 
 
+def test_what_is_repeated_of_an_attempt_that_is_over_is_late(caller: Caller) -> None:
+    order = caller.place()["id"]
+    report(caller, order, *DELIVERED[:3], "delivery_failed", "out_for_delivery")
+    for status in ("delivery_failed", "out_for_delivery", "delivered"):
+        answer = caller.command(order, "reports", {"status": status, "attempt": 1})
+        assert (answer.status_code, answer.json["status"]) == (200, "out_for_delivery")
+    assert [
+        (each["kind"], each["status"], each["attempt"]) for each in caller.events(order)[4:]
+    ] == [
+        ("transition", "delivery_failed", 1),
+        ("transition", "out_for_delivery", 2),
+        ("late", "delivery_failed", 1),
+        ("late", "out_for_delivery", 1),
+        ("late", "delivered", 1),
+    ]
+    failed = caller.command(order, "reports", {"status": "delivery_failed", "attempt": 2})
+    assert (failed.json["status"], failed.json["delivery_attempts"]) == ("delivery_failed", 2)
+    # Of the attempt that comes next, not of one that was.
+    again = caller.command(order, "reports", {"status": "out_for_delivery", "attempt": 2})
+    assert again.json["status"] == "delivery_failed"
+    begun = caller.command(order, "reports", {"status": "out_for_delivery", "attempt": 3})
+    assert (begun.json["status"], begun.json["delivery_attempts"]) == ("out_for_delivery", 3)
+    lost = caller.command(order, "reports", {"status": "lost", "attempt": 3})
+    assert lost.json["status"] == "lost"
+    assert caller.events(order)[-1]["attempt"] == 3
+
+
+def test_an_attempt_that_there_has_not_been_is_refused(caller: Caller) -> None:
+    order = caller.place()["id"]
+    report(caller, order, *DELIVERED[:2])
+    for status, attempt in (("in_transit", 1), ("out_for_delivery", 2), ("lost", 1)):
+        answer = caller.command(order, "reports", {"status": status, "attempt": attempt})
+        assert answer.status_code == 409, status
+        assert f"in delivery attempt {attempt}" in answer.json["detail"]
+    report(caller, order, "out_for_delivery")
+    answer = caller.command(order, "reports", {"status": "delivery_failed", "attempt": 2})
+    assert answer.status_code == 409
+    assert answer.json["allowed"] == ["delivered", "delivery_failed", "lost"]
+    assert len(caller.events(order)) == 4
+
+
+def test_when_a_report_is_said_to_have_happened_decides_nothing(caller: Caller) -> None:
+    order = caller.place()["id"]
+    report(caller, order, *DELIVERED[:3])
+    early = {"status": "delivery_failed", "occurred_at": "2026-01-31T12:00:00Z"}
+    assert caller.command(order, "reports", early).json["status"] == "delivery_failed"
+
+
+def test_an_order_is_lost_on_its_way_and_then_final(caller: Caller) -> None:
+    order = caller.place()["id"]
+    early = caller.command(order, "reports", {"status": "lost"})
+    assert early.status_code == 409
+    assert early.json["type"] == "urn:slimtrack:problem:transition-not-allowed"
+    assert (early.json["current"], early.json["allowed"]) == (
+        "received",
+        ["cancelled", "processing"],
+    )
+    report(caller, order, "processing", "in_transit")
+    lost = caller.command(order, "reports", {"status": "lost", "location": "Kraków hub"})
+    assert (lost.status_code, lost.json["status"], lost.json["version"]) == (200, "lost", 4)
+    event = caller.events(order)[-1]
+    assert (event["kind"], event["status"], event["message"], event["location"]) == (
+        "transition",
+        "lost",
+        "Parcel was lost",
+        "Kraków hub",
+    )
+    assert caller.simulate_get("/api/orders?status=lost").json["orders"][0]["id"] == order
+    found = caller.command(order, "reports", {"status": "delivered"})
+    assert (found.status_code, found.json["allowed"]) == (409, [])
+
+
 def test_an_order_is_cancelled_until_it_is_on_its_way(
     caller: Caller, connection: psycopg.Connection
 ) -> None:

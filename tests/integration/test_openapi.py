@@ -36,6 +36,7 @@ BEYOND_SCHEMA = (
     "expected int, got float",  # 2.0 is an integer to a schema
     "was used before, for a request",
     "has no event",
+    "expected int | null, got float",
     "page by number or by cursor",
     "must not be empty",
     "must be at most 4096 bytes",

@@ -168,7 +168,9 @@ OPERATIONS: Final = (
         name="report",
         summary="Report what happened",
         description="What a scanner or a courier says. The order moves if it may; what it has"
-        " passed already is kept in the history as late; what cannot be is refused with what can.",
+        " passed already is kept in the history as late; what cannot be is refused with what can."
+        " Give the attempt with what is about a delivery, so that a repeated delivery_failed of one"
+        " attempt is not taken for the failure of the next.",
         answer=Order,
         body=schemas.MakeReport,
         parameters=("order", "Idempotency-Key", "If-Match"),

@@ -152,7 +152,7 @@ WITH changed AS (
             idempotency_key, correlation_id, occurred_at)
     SELECT id, version, %(kind)s, coalesce(%(status)s, status), %(message)s, %(location)s,
            %(source)s, CASE WHEN %(to_status)s::text = ANY(%(attempted)s::text[])
-                            THEN delivery_attempts END,
+                            THEN delivery_attempts ELSE %(attempt)s END,
            %(corrects)s, id || ':' || version || ':' || %(cause)s, %(correlation_id)s,
            coalesce(%(occurred_at)s, now())
       FROM changed
