@@ -305,4 +305,5 @@ def _print_event(event: OrderEvent, *, console: Console, as_json: bool) -> None:
     colour = "green" if event.status is Status.DELIVERED else "cyan"
     time_shown = event.occurred_at.astimezone().isoformat(sep=" ", timespec="seconds")
     line = Text(f"{event.sequence:>3}  {time_shown}  ")
-    console.print(line.append(f"{event.status:<17}", style=colour).append(event.message))
+    said = f"{event.message}: {event.reason}" if event.reason else event.message
+    console.print(line.append(f"{event.status:<17}", style=colour).append(said))

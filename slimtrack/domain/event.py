@@ -42,6 +42,7 @@ class OrderEvent(msgspec.Struct, frozen=True):
         kind: what it does.
         status: what the order reached, or what a late report says.
         message: for people.
+        reason: why it happened, if somebody said so.
         location: where it happened, if somebody said so.
         source: who said so; nobody where a stage did it.
         attempt: the delivery attempt that it is about, counted from 1.
@@ -54,6 +55,7 @@ class OrderEvent(msgspec.Struct, frozen=True):
     kind: EventKind
     status: Status
     message: str
+    reason: str | None
     location: str | None
     source: str | None
     attempt: int | None

@@ -23,6 +23,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     status: Status
     attempt: int | None = None
     message: str | None = None
+    reason: str | None = None
     location: str | None = None
     source: str | None = None
     occurred_at: datetime | None = None

@@ -60,6 +60,9 @@ _Reference = Annotated[
 _Message = Annotated[
     str, _text("What people read", most=MAX_MESSAGE, one_line=False, example="Left the hub")
 ]
+_Reason = Annotated[
+    str, _text("Why it happened", most=MAX_MESSAGE, one_line=False, example="Nobody was at home")
+]
 _Location = Annotated[str, _text("Where it happened", most=MAX_LOCATION, example="Kraków hub")]
 _Source = Annotated[str, _text("Who says so", most=MAX_SOURCE, example="scanner 12")]
 #: What an idempotency key may be, here and in its header.
@@ -107,7 +110,7 @@ class BulkOrder(PlaceOrder, forbid_unknown_fields=True):
 class CancelOrder(msgspec.Struct, forbid_unknown_fields=True):
     """Why an order is cancelled."""
 
-    reason: _Message | None = None
+    reason: _Reason | None = None
 
 
 class MakeReport(msgspec.Struct, forbid_unknown_fields=True):
@@ -122,6 +125,7 @@ class MakeReport(msgspec.Struct, forbid_unknown_fields=True):
     ]
     attempt: _Attempt | None = None
     message: _Message | None = None
+    reason: _Reason | None = None
     location: _Location | None = None
     source: _Source | None = None
     occurred_at: Annotated[
@@ -229,6 +233,7 @@ def read_report(body: bytes) -> Report:
             status=lambda: _reportable(given.status),
             attempt=lambda: given.attempt,
             message=lambda: clean_message("message", given.message),
+            reason=lambda: clean_message("reason", given.reason),
             location=lambda: clean_line("location", given.location, most=MAX_LOCATION),
             source=lambda: clean_line("source", given.source, most=MAX_SOURCE),
             occurred_at=lambda: clean_moment("occurred_at", given.occurred_at, now=now),

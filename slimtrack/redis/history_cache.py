@@ -9,6 +9,8 @@ from slimtrack.telemetry import metrics
 
 #: Seconds after which nobody asks for a history again.
 _LIFETIME: Final = 3_600
+#: Of what an encoded history looks like: another number where its events get another field.
+_FORM: Final = 2
 
 
 class HistoryCache:
@@ -46,4 +48,4 @@ class HistoryCache:
 
 
 def _key(order_id: UUID, version: int) -> str:
-    return f"slimtrack:history:{order_id}:{version}"
+    return f"slimtrack:history:{_FORM}:{order_id}:{version}"

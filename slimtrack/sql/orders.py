@@ -47,6 +47,7 @@ class Entry(NamedTuple):
     message: str
     to_status: Status | None = None
     status: Status | None = None
+    reason: str | None = None
     location: str | None = None
     source: str | None = None
     attempt: int | None = None
@@ -103,6 +104,7 @@ def event_of(  # noqa: PLR0917 - as above
     kind: str,
     status: str,
     message: str,
+    reason: str | None,
     location: str | None,
     source: str | None,
     attempt: int | None,
@@ -116,6 +118,7 @@ def event_of(  # noqa: PLR0917 - as above
         EventKind(kind),
         Status(status),
         message,
+        reason,
         location,
         source,
         attempt,

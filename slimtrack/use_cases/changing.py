@@ -132,14 +132,14 @@ class Changes:
                     wanted=Status.CANCELLED,
                     allowed=TRANSITIONS[order.status],
                 )
-            message = MESSAGES[Status.CANCELLED]
             return self._append(
                 order,
                 Entry(
                     EventKind.TRANSITION,
                     "cancel",
-                    f"{message}: {reason}"[:500] if reason else message,
+                    MESSAGES[Status.CANCELLED],
                     to_status=Status.CANCELLED,
+                    reason=reason,
                     correlation_id=target.correlation_id,
                 ),
             )
@@ -164,6 +164,7 @@ class Changes:
                     report.message or MESSAGES[report.status],
                     to_status=report.status if moves else None,
                     status=report.status,
+                    reason=report.reason,
                     location=report.location,
                     source=report.source,
                     attempt=report.attempt,

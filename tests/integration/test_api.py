@@ -98,6 +98,7 @@ def test_the_history_of_an_order_is_chronological(
         "kind": "transition",
         "status": "received",
         "message": "Order received",
+        "reason": None,
         "location": None,
         "source": None,
         "attempt": None,

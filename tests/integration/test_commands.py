@@ -103,6 +103,27 @@ def test_a_report_of_what_cannot_be_is_a_409_with_what_can(
     assert len(caller.events(order["id"])) == 1 + len(before)
 
 
+def test_the_history_says_why_a_delivery_failed(caller: Caller) -> None:
+    order = caller.place()["id"]
+    report(caller, order, *DELIVERED[:3])
+    body = {"status": "delivery_failed", "attempt": 1, "reason": "Nobody was at home"}
+    for _ in range(2):  # the second is late
+        assert caller.command(order, "reports", body).status_code == 200
+    assert [
+        (each["kind"], each["message"], each["reason"], each["attempt"])
+        for each in caller.events(order)[4:]
+    ] == [
+        ("transition", "Delivery failed", "Nobody was at home", 1),
+        ("late", "Delivery failed", "Nobody was at home", 1),
+    ]
+
+
+def test_a_long_reason_is_kept_whole(caller: Caller) -> None:
+    order, reason = caller.place()["id"], "ä" * 500
+    assert caller.command(order, "cancel", {"reason": reason}).status_code == 200
+    assert caller.events(order)[-1]["reason"] == reason
+
+
 def test_what_is_repeated_of_an_attempt_that_is_over_is_late(caller: Caller) -> None:
     order = caller.place()["id"]
     report(caller, order, *DELIVERED[:3], "delivery_failed", "out_for_delivery")
@@ -181,7 +202,8 @@ def test_an_order_is_cancelled_until_it_is_on_its_way(
     first, second = caller.place(), caller.place(flow="simulated")
     answer = caller.command(second["id"], "cancel", {"reason": "Changed their mind"})
     assert (answer.status_code, answer.json["status"]) == (200, "cancelled")
-    assert caller.events(second["id"])[1]["message"] == "Order was cancelled: Changed their mind"
+    event = caller.events(second["id"])[1]
+    assert (event["message"], event["reason"]) == ("Order was cancelled", "Changed their mind")
     assert stages(connection) == [("processing", 1)]  # it will find nothing to do
 
     report(caller, first["id"], "processing", "in_transit")

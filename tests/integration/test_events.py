@@ -79,7 +79,7 @@ def test_every_change_is_an_event_that_the_cloudevents_sdk_reads(
     caller.command(order["id"], "reports", {"status": "processing", "location": "Kraków"})
     caller.command(order["id"], "reports", {"status": "processing"})
     caller.command(order["id"], "corrections", {"sequence": 2, "message": "Wrong hub"})
-    caller.command(order["id"], "cancel", X_Request_ID="checkout-7")
+    caller.command(order["id"], "cancel", {"reason": "Sold out"}, X_Request_ID="checkout-7")
     assert fan_out_rows(connection) == 5
     with bound(channel) as queue:
         assert FanOut(pool, broker=broker, wanted=threading.Event()).publish_due() == 5
@@ -112,6 +112,7 @@ def test_every_change_is_an_event_that_the_cloudevents_sdk_reads(
         assert data["event"] == caller.events(order["id"])[sequence - 1]
         assert data["order"]["tracking_code"] == order["tracking_code"]
     assert events[-1]["correlationid"] == "checkout-7"
+    assert events[-1].data["event"]["reason"] == "Sold out"
 
 
 def test_a_subscriber_hears_what_it_asked_for(

@@ -122,7 +122,7 @@ SELECT count(*)
 
 -- list_order_events --
 -- The history of one order, oldest first; no rows for an unknown one, or one of another tenant.
-SELECT sequence, kind, status, message, location, source, attempt, corrects, occurred_at,
+SELECT sequence, kind, status, message, reason, location, source, attempt, corrects, occurred_at,
        recorded_at
   FROM order_events
  WHERE order_id = %(order_id)s
@@ -148,10 +148,11 @@ WITH changed AS (
      WHERE order_id = (SELECT id FROM changed) AND %(to_status)s::text IS NOT NULL
 ), recorded AS (
     INSERT INTO order_events
-           (order_id, sequence, kind, status, message, location, source, attempt, corrects,
+           (order_id, sequence, kind, status, message, reason, location, source, attempt, corrects,
             idempotency_key, correlation_id, occurred_at)
-    SELECT id, version, %(kind)s, coalesce(%(status)s, status), %(message)s, %(location)s,
-           %(source)s, CASE WHEN %(to_status)s::text = ANY(%(attempted)s::text[])
+    SELECT id, version, %(kind)s, coalesce(%(status)s, status), %(message)s, %(reason)s,
+           %(location)s, %(source)s,
+           CASE WHEN %(to_status)s::text = ANY(%(attempted)s::text[])
                             THEN delivery_attempts ELSE %(attempt)s END,
            %(corrects)s, id || ':' || version || ':' || %(cause)s, %(correlation_id)s,
            coalesce(%(occurred_at)s, now())

@@ -182,7 +182,7 @@ WITH claimed AS (
     RETURNING order_id, from_sequence, correlation_id
 )
 SELECT tenant_id, claimed.correlation_id,
-       sequence, kind, order_events.status, message, location, source, attempt, corrects,
+       sequence, kind, order_events.status, message, reason, location, source, attempt, corrects,
        occurred_at, recorded_at,
        orders.id, tracking_number, reference, description, metadata, flow, orders.status,
        delivery_attempts, version, created_at, updated_at
