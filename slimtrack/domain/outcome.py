@@ -34,7 +34,12 @@ class SimulatedFailureError(SlimTrackError):
     """The failure that the reference of a test order asks for."""
 
     def __init__(self, outcome: Outcome) -> None:
-        super().__init__(f"The order's reference asks for this failure: {_PREFIX}{outcome}.")
+        super().__init__(f"The order's reference asks for this failure: {reference_of(outcome)}.")
+
+
+def reference_of(outcome: Outcome) -> str:
+    """Return the reference that asks for an outcome."""
+    return f"{_PREFIX}{outcome}"
 
 
 def outcome_of(reference: str | None) -> Outcome | None:

@@ -57,12 +57,12 @@ class Entry(NamedTuple):
 
 
 class TestedRow(NamedTuple):
-    """An outbox row of a test order, and what is to happen to it."""
+    """An outbox row of a test order, what is to happen to it, and how often its work failed."""
 
     id: int
     order_id: UUID
     outcome: Outcome
-    attempts: int
+    failures: int
     delivery_attempts: int
 
 
@@ -329,9 +329,9 @@ def find_tested_rows(
     """Return those of some rows that are of test orders."""
 
     def read(
-        row_id: int, order_id: UUID, outcome: str, attempts: int, deliveries: int
+        row_id: int, order_id: UUID, outcome: str, failures: int, deliveries: int
     ) -> TestedRow:
-        return TestedRow(row_id, order_id, Outcome(outcome), attempts, deliveries)
+        return TestedRow(row_id, order_id, Outcome(outcome), failures, deliveries)
 
     with connection.cursor(row_factory=args_row(read), binary=True) as cursor:
         query = _query("find_tested_rows")

@@ -6,6 +6,7 @@ from typing import Any, Final, NamedTuple
 from slimtrack.domain.access import Scope
 from slimtrack.domain.listing import OrderPage
 from slimtrack.domain.order import Order
+from slimtrack.domain.outcome import Outcome, reference_of
 from slimtrack.http import bulk, flow, health, orders, queries, schemas
 
 _ORDER: Final = "/api/orders/{order}"
@@ -38,6 +39,18 @@ WHEN: Final[Mapping[str, str]] = {
     "path-too-long": "The first line of the request is too long.",
     "headers-too-large": "A header is too long, or there are too many.",
 }
+#: What each test order meets with.
+_TESTS: Final[Mapping[Outcome, str]] = {
+    Outcome.FAILS_ONCE: "the stage in_transit fails once, and is tried again",
+    Outcome.FAILS_ALWAYS: "it fails at every attempt, and ends as a dead letter",
+    Outcome.SLOW: "it is due 30 s later than usual",
+    Outcome.DELIVERY_FAILED: "the first delivery fails, the second succeeds",
+    Outcome.RETURNED: "every delivery fails, and the parcel is returned",
+    Outcome.CANCELLED: "it is cancelled while it is being brought to in_transit",
+}
+_TEST_REFERENCES: Final = "; ".join(
+    f"{reference_of(outcome)} ({meets})" for outcome, meets in _TESTS.items()
+)
 _ANYWHERE: Final = (
     *("malformed-request", "method-not-allowed", "not-acceptable"),
     *("path-too-long", "headers-too-large"),
@@ -91,7 +104,9 @@ OPERATIONS: Final = (
         name="place_order",
         summary="Place an order",
         description="One reference makes one order: a second one with it is refused with the id"
-        " of the first.",
+        f" of the first. A simulated order with one of these references is a test order:"
+        f" {_TEST_REFERENCES}. More may follow after a slash, so that each can be used many times:"
+        " test:returned/17. What concerns a stage that was given work of its own does not happen.",
         answer=Order,
         status=201,
         body=schemas.PlaceOrder,

@@ -225,14 +225,15 @@ WITH claimed AS (
 SELECT (SELECT count(*) FROM claimed) AS claimed, (SELECT count(*) FROM moved) AS moved;
 
 -- find_tested_rows --
--- Those of some rows that are of test orders, with what is to happen to each.
+-- Those of some rows that are of test orders, with what is to happen to each. An attempt that has
+-- begun is counted, and has not failed.
 WITH tested AS (
-    SELECT id, order_id, outcome, attempts
+    SELECT id, order_id, outcome, attempts - (begun_at IS NOT NULL)::integer AS failures
       FROM outbox
      WHERE id = ANY(%(ids)s::bigint[]) AND stage = %(stage)s AND available_at <= now()
        AND outcome IS NOT NULL
 )
-SELECT tested.id, order_id, outcome, attempts, delivery_attempts
+SELECT tested.id, order_id, outcome, failures, delivery_attempts
   FROM tested
   -- By an array, as in advance_orders.
   JOIN (SELECT id, delivery_attempts FROM orders
