@@ -1,18 +1,20 @@
 """Commands on tenants and API keys."""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from slimtrack.bootstrap import open_access
 from slimtrack.commands.target import StateDir, read_settings
 from slimtrack.domain.access import DEFAULT_TENANT_NAME, Scope
 from slimtrack.domain.order import Flow
+from slimtrack.use_cases.access import lifetime_of
 
 keys = typer.Typer(name="keys", help="Make, list and revoke API keys.", no_args_is_help=True)
 tenants = typer.Typer(
@@ -30,18 +32,14 @@ def create_key(
         list[Scope], typer.Option(help="What it allows; may be given several times.")
     ] = [Scope.ORDERS_READ, Scope.ORDERS_WRITE],  # noqa: B006 - typer copies it
     tenant: Annotated[str, typer.Option(help="Whose orders.")] = DEFAULT_TENANT_NAME,
-    days: Annotated[int | None, typer.Option(help="How long it is valid.", min=1)] = None,
+    days: Annotated[int | None, typer.Option(help="How long it is valid.")] = None,
     state_dir: StateDir = None,
     as_json: AsJson = False,
 ) -> None:
     """Make an API key and print it: it is stored nowhere, and shown only now."""
+    lifetime = None if days is None else lifetime_of(days)
     with open_access(read_settings(state_dir)) as access:
-        token = access.create_key(
-            tenant=tenant,
-            name=name,
-            scopes=scope,
-            lifetime=timedelta(days=days) if days else None,
-        )
+        token = access.create_key(tenant=tenant, name=name, scopes=scope, lifetime=lifetime)
     typer.echo(msgspec.json.encode({"key": token}) if as_json else token)
 
 
@@ -107,9 +105,10 @@ def _print(rows: Sequence[msgspec.Struct], *, as_json: bool) -> None:
     Console(soft_wrap=True, highlight=False).print(table)
 
 
-def _text(value: object) -> str:
+def _text(value: object) -> Text:
+    """Show a value; nothing in it is markup."""
     if isinstance(value, list):
-        return " ".join(value)
-    if value is None:
-        return "-"
-    return f"{value:%Y-%m-%d %H:%M:%S}" if hasattr(value, "strftime") else str(value)
+        return Text(" ".join(value))
+    if isinstance(value, datetime):
+        return Text(f"{value:%Y-%m-%d %H:%M:%S}")
+    return Text("-" if value is None else str(value))

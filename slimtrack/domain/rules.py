@@ -77,7 +77,16 @@ def clean_line(field: str, text: str | None, *, most: int) -> str | None:
     Raises:
         FieldError: it is empty, too long or has characters that do not belong into it.
     """
-    return None if text is None else _clean(field, text, most=most, unwanted=_NOT_IN_REFERENCE)
+    return None if text is None else clean_text(field, text, most=most)
+
+
+def clean_text(field: str, text: str, *, most: int) -> str:
+    """Return one line of text without white space around it.
+
+    Raises:
+        FieldError: it is empty, too long or has characters that do not belong into it.
+    """
+    return _clean(field, text, most=most, unwanted=_NOT_IN_REFERENCE)
 
 
 def clean_message(field: str, text: str | None) -> str | None:

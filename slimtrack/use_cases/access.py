@@ -12,8 +12,9 @@ from typing import Final
 import structlog
 
 from slimtrack.domain.access import ApiKey, Principal, Scope, Tenant
-from slimtrack.domain.errors import SlimTrackError
+from slimtrack.domain.errors import FieldError, SlimTrackError
 from slimtrack.domain.order import Flow
+from slimtrack.domain.rules import clean_text
 from slimtrack.sql import access
 from slimtrack.sql.access import StoredKey
 from slimtrack.sql.errors import unavailable_if_away
@@ -25,6 +26,10 @@ _PREFIX: Final = "stk"
 #: Random bytes of a key's public part and of its secret.
 _ID_BYTES: Final = 6
 _SECRET_BYTES: Final = 32
+#: A hundred years: the last day is one that every reader can hold.
+_MOST_DAYS: Final = 36_500
+#: Characters in the name of a tenant or a key.
+_MAX_NAME: Final = 100
 #: Seconds for which a process knows a key without asking: a revocation takes effect after them.
 _REMEMBERED: Final = 0.5
 #: Keys that a process knows at once; more are asked for again.
@@ -50,8 +55,9 @@ class Access:
         """Make a tenant.
 
         Raises:
-            AccessError: there is one of that name.
+            AccessError: there is one of that name, or it is no name.
         """
+        name = _name(name, of="tenant")
         with self._pool.connection() as connection:
             tenant = access.create_tenant(connection, name, flow=flow)
         if tenant is None:
@@ -69,6 +75,7 @@ class Access:
         Raises:
             AccessError: there is no such tenant.
         """
+        name = _name(name, of="tenant")
         with self._pool.connection() as connection:
             tenant = access.set_flow(connection, name, flow=flow)
         if tenant is None:
@@ -86,7 +93,7 @@ class Access:
         """Make a key and return its token, which nobody can find out later.
 
         Raises:
-            AccessError: there is no such tenant.
+            AccessError: there is no such tenant, or a name is none.
         """
         token = new_token()
         self.store_key(token, tenant=tenant, name=name, scopes=scopes, lifetime=lifetime)
@@ -104,8 +111,9 @@ class Access:
         """Make a key of a token that was made before; a second time changes nothing.
 
         Raises:
-            AccessError: there is no such tenant, or it is no token.
+            AccessError: there is no such tenant, it is no token, or a name is none.
         """
+        tenant, name = _name(tenant, of="tenant"), _name(name, of="key")
         parts = _split(token)
         if parts is None:
             raise AccessError("That is no API key.")
@@ -135,7 +143,7 @@ class Access:
             AccessError: there is no such key.
         """
         with self._pool.connection() as connection:
-            if not access.revoke_key(connection, key_id):
+            if not (key_id.isascii() and access.revoke_key(connection, key_id)):
                 raise AccessError(f"There is no API key {key_id!r}.")
 
     def authenticate(self, token: str) -> Principal | None:
@@ -181,6 +189,24 @@ class Access:
 def new_token() -> str:
     """Return a token that nobody can guess: 256 random bits."""
     return f"{_PREFIX}_{secrets.token_hex(_ID_BYTES)}_{secrets.token_hex(_SECRET_BYTES)}"
+
+
+def lifetime_of(days: int) -> timedelta:
+    """Return how long a key is valid.
+
+    Raises:
+        AccessError: it is no time at all, or longer than a hundred years.
+    """
+    if not 1 <= days <= _MOST_DAYS:
+        raise AccessError(f"A key is valid for 1 to {_MOST_DAYS} days, not {days}.")
+    return timedelta(days=days)
+
+
+def _name(text: str, *, of: str) -> str:
+    try:
+        return clean_text("name", text, most=_MAX_NAME)
+    except FieldError as error:
+        raise AccessError(f"The name of a {of} {error.reason}.") from error
 
 
 def _split(token: str) -> tuple[str, str] | None:

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from typing import ClassVar
 
@@ -11,13 +12,14 @@ import falcon.testing
 import psycopg
 import pytest
 from clients import Callers
+from observing import wait_until
 
 from slimtrack.domain.access import ANYBODY, Scope
 from slimtrack.domain.order import Flow
 from slimtrack.http.app import create_app
 from slimtrack.http.auth import Open, Scopes
 from slimtrack.redis.history_cache import HistoryCache
-from slimtrack.use_cases.access import AccessError, new_token
+from slimtrack.use_cases.access import AccessError, lifetime_of, new_token
 from slimtrack.use_cases.tracking import Tracking
 
 UNKNOWN = "01938a5e-7c1d-7b8e-9a57-3f6d2c40b1e8"
@@ -162,13 +164,15 @@ def test_a_restarted_database_costs_no_caller_an_answer(
 ) -> None:
     caller = callers.make(tenant="shop")
     assert caller.simulate_get("/api/orders").status_code == 200
+    find = (
+        "SELECT pid FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
     for _ in range(3):
-        row = connection.execute(
-            "SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        ).fetchone()
-        assert row
-        assert row[0] == 2
+        # The pool opens its connections again in the background.
+        wait_until(lambda: connection.execute(find).rowcount == 2)
+        for (pid,) in connection.execute(find).fetchall():
+            connection.execute("SELECT pg_terminate_backend(%s)", [pid])
         time.sleep(0.6)  # until the key has to be looked up again
         assert caller.simulate_get("/api/orders").status_code == 200
 
@@ -211,8 +215,12 @@ def test_a_tenant_has_one_name_and_a_flow(callers: Callers) -> None:
             call()
 
 
-def test_the_commands_make_show_and_revoke_keys(environment: dict[str, str]) -> None:
-    def slimtrack(*arguments: str) -> subprocess.CompletedProcess[str]:
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def slimtrack(environment: dict[str, str]) -> Command:
+    def run(*arguments: str | bytes) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "slimtrack", *arguments],
             env=environment,
@@ -222,6 +230,63 @@ def test_the_commands_make_show_and_revoke_keys(environment: dict[str, str]) -> 
             check=False,
         )
 
+    return run
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("keys", "create", ""), "The name of a key must not be empty."),
+        (("keys", "create", "x" * 101), "must have at most 100 characters, not 101."),
+        (("keys", "create", "x", "--tenant", b"a\xff"), "must not have the character U+DCFF."),
+        (("keys", "create", "x", "--days", "99999999"), "1 to 36500 days, not 99999999."),
+        (("keys", "revoke", b"\xff"), "There is no API key"),
+        (("tenants", "create", ""), "The name of a tenant must not be empty."),
+    ],
+)
+def test_what_cannot_be_is_said_in_a_line(
+    slimtrack: Command,
+    connection: psycopg.Connection,
+    arguments: tuple[str | bytes, ...],
+    said: str,
+) -> None:
+    done = slimtrack(*arguments)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert connection.execute(
+        "SELECT (SELECT count(*) FROM api_keys), (SELECT count(*) FROM tenants)"
+    ).fetchone() == (0, 1)
+
+
+@pytest.mark.parametrize("name", ["", " ", "\u200b", "x" * 101, "a\nb", "a\0", "a\udcff"])
+def test_a_name_is_a_line_that_people_can_read(callers: Callers, name: str) -> None:
+    access = callers.access
+    for call in (
+        lambda: access.create_tenant(name, flow=Flow.REPORTED),
+        lambda: access.set_flow(name, flow=Flow.REPORTED),
+        lambda: access.create_key(tenant=name, name="x", scopes=[Scope.OPERATOR]),
+        lambda: access.create_key(tenant="default", name=name, scopes=[Scope.OPERATOR]),
+    ):
+        with pytest.raises(AccessError, match=r"The name of a (tenant|key) must"):
+            call()
+    assert access.create_tenant(" shop ", flow=Flow.REPORTED).name == "shop"
+
+
+@pytest.mark.parametrize("days", [-1, 0, 36_501, 10**30])
+def test_a_key_is_valid_for_a_hundred_years_at_most(days: int) -> None:
+    assert lifetime_of(36_500) == timedelta(days=36_500)
+    with pytest.raises(AccessError, match=f"1 to 36500 days, not {days}"):
+        lifetime_of(days)
+
+
+def test_a_name_is_shown_as_it_is(slimtrack: Command) -> None:
+    for name in ("[/red]", "[bold]x"):
+        assert slimtrack("keys", "create", name).returncode == 0
+        assert name in slimtrack("keys", "list").stdout
+
+
+def test_the_commands_make_show_and_revoke_keys(slimtrack: Command) -> None:
     assert slimtrack("tenants", "create", "shop", "--flow", "reported").returncode == 0
     made = slimtrack("keys", "create", "checkout", "--tenant", "shop", "--days", "7")
     token = made.stdout.strip()
