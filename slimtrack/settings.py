@@ -61,6 +61,16 @@ def _works(text: str) -> Mapping[Status, str]:
     return works
 
 
+def _lifetime(text: str) -> float:
+    try:
+        seconds = _seconds(text)
+    except ValueError:
+        seconds = 0.0
+    if seconds < 60:
+        raise ValueError("must be a number of seconds from 60 to 31536000")
+    return seconds
+
+
 def _time_limit(text: str) -> float:
     try:
         seconds = _seconds(text)
@@ -147,7 +157,7 @@ class Settings:
     )
     answer_lifetime: float = _setting(
         "SLIMTRACK_IDEMPOTENCY_LIFETIME",
-        _seconds,
+        _lifetime,
         "86400",
         "seconds for which an Idempotency-Key is remembered",
     )

@@ -1,22 +1,23 @@
 """Puts the publisher together."""
 
 import threading
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from functools import partial
 from typing import Final
 
 from slimtrack.bootstrap.database import deadlines, open_auditing
 from slimtrack.broker.publishing import ConfirmedPublisher
+from slimtrack.broker.topology import EVENT_EXCHANGE
 from slimtrack.outbox import schedule
 from slimtrack.outbox.drain import Drain
-from slimtrack.outbox.fan_out import FanOut
+from slimtrack.outbox.fan_out import FanOut, publish_left
 from slimtrack.outbox.pruning import Pruning
 from slimtrack.outbox.publisher import PUBLISHER_SESSION, Publisher
 from slimtrack.outbox.reconciler import Reconciler
 from slimtrack.routing import BY_STAGE
 from slimtrack.settings import Settings
-from slimtrack.sql.pool import OUTBOX_PLANS, open_pool
+from slimtrack.sql.pool import OUTBOX_PLANS, Pool, open_pool
 from slimtrack.sql.wakeup import listen
 from slimtrack.telemetry import logs
 from slimtrack.use_cases.auditing import Auditing
@@ -38,12 +39,7 @@ def run_publisher(settings: Settings, stopping: threading.Event) -> None:
         ThreadEndedError: the publishing thread ended by itself.
     """
     logs.configure(level=settings.log_level, form=settings.log_format)
-    rows_wanted, events_wanted = threading.Event(), threading.Event()
-
-    def wake_up() -> None:
-        rows_wanted.set()
-        events_wanted.set()
-
+    wanted = threading.Event()
     with (
         open_pool(
             settings.database_url,
@@ -56,43 +52,58 @@ def run_publisher(settings: Settings, stopping: threading.Event) -> None:
             ConfirmedPublisher(
                 settings.amqp_url,
                 queue_names=[route.queue_name for route in BY_STAGE.values()],
-                on_ready=wake_up,
+                on_ready=wanted.set,
             )
         ) as broker,
+        _fan_out(settings, pool) as fan_out,
     ):
         publisher = Publisher(
             pool,
             broker=broker,
-            wanted=rows_wanted,
+            wanted=wanted,
             stage_bound=settings.stage_bound,
             set_size=settings.set_size,
             single=settings.stage_work.keys(),
         )
         dead_letters = DeadLetters(pool, wake_up=publisher.wake_up)
         publishers: dict[str, schedule.PublishingThread] = {"publisher": publisher}
-        fan_out = FanOut(pool, broker=broker, wanted=events_wanted)
-        jobs: list[tuple[Callable[[], object], float]] = []
-        if settings.events:
+        jobs: list[tuple[Callable[[], object], float]] = [
+            (Reconciler(pool, broker=broker).reconcile, _RECONCILE),
+            (Drain(dead_letters, broker=broker, amqp_url=settings.amqp_url).drain, _RECONCILE),
+            (Auditing(pool, deadlines=deadlines(settings)).watch, _WATCH),
+            (partial(_search, settings), _SEARCH),
+            (Pruning(pool, answer_lifetime=settings.answer_lifetime).prune, _PRUNE),
+        ]
+        if fan_out:
             publishers["fan-out"] = fan_out
         else:
             # Switched off while rows were left, or on in other processes: nothing waits for ever.
-            jobs.append((fan_out.publish_left, _RECONCILE))
+            open_broker = partial(_open_event_broker, settings)
+            jobs.append((partial(publish_left, pool, open_broker=open_broker), _RECONCILE))
         schedule.run(
             publishers,
-            jobs=[
-                *jobs,
-                (Reconciler(pool, broker=broker).reconcile, _RECONCILE),
-                (
-                    Drain(dead_letters, broker=broker, amqp_url=settings.amqp_url).drain,
-                    _RECONCILE,
-                ),
-                (Auditing(pool, deadlines=deadlines(settings)).watch, _WATCH),
-                (partial(_search, settings), _SEARCH),
-                (Pruning(pool, answer_lifetime=settings.answer_lifetime).prune, _PRUNE),
-            ],
+            jobs=jobs,
             listen=partial(listen, settings.database_url),
             stopping=stopping,
         )
+
+
+@contextmanager
+def _fan_out(settings: Settings, pool: Pool) -> Iterator[FanOut | None]:
+    """Make what publishes events; None where they are off.
+
+    On a connection of its own: a subscriber's queue that takes nothing must not hold up orders.
+    """
+    if not settings.events:
+        yield None
+        return
+    wanted = threading.Event()
+    with closing(_open_event_broker(settings, wanted.set)) as broker:
+        yield FanOut(pool, broker=broker, wanted=wanted)
+
+
+def _open_event_broker(settings: Settings, on_ready: Callable[[], None]) -> ConfirmedPublisher:
+    return ConfirmedPublisher(settings.amqp_url, exchange=EVENT_EXCHANGE, on_ready=on_ready)
 
 
 def _search(settings: Settings) -> None:

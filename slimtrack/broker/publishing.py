@@ -15,7 +15,6 @@ from pika.spec import Basic, BasicProperties
 from slimtrack import faults
 from slimtrack.broker.topology import (
     DEAD_LETTER_QUEUE_ARGUMENTS,
-    EVENT_EXCHANGE,
     dead_letter_queue,
     queue_arguments,
     url_with_timeouts,
@@ -43,7 +42,7 @@ class Outgoing(Protocol):
     """A message that can be published; ``mandatory`` if a queue has to take it."""
 
     @property
-    def id(self) -> str: ...  # noqa: D102 - as above
+    def id(self) -> str: ...  # noqa: D102 - the class's docstring says it
     @property
     def exchange(self) -> str: ...  # noqa: D102
     @property
@@ -82,17 +81,24 @@ class ConfirmedPublisher:
     Args:
         amqp_url: where RabbitMQ is.
         queue_names: the queues to declare on every new connection.
+        exchange: the topic exchange to declare instead, for messages that go to no queue of ours.
         on_ready: called from that thread when messages can be published (again).
     """
 
     def __init__(
-        self, amqp_url: str, *, queue_names: Sequence[str], on_ready: Callable[[], None]
+        self,
+        amqp_url: str,
+        *,
+        queue_names: Sequence[str] = (),
+        exchange: str | None = None,
+        on_ready: Callable[[], None],
     ) -> None:
         self._parameters = pika.URLParameters(url_with_timeouts(amqp_url))
         self._parameters.connection_attempts = 1
         # A publisher that is blocked by an alarm waits; a new connection would be blocked too.
         self._parameters.blocked_connection_timeout = None
         self._queue_names = queue_names
+        self._exchange = exchange
         self._on_ready = on_ready
         self._connection: pika.SelectConnection | None = None
         self._channel: Channel | None = None
@@ -212,8 +218,12 @@ class ConfirmedPublisher:
         channel.add_on_return_callback(self._on_return)
         channel.add_on_close_callback(self._on_channel_closed)
         channel.confirm_delivery(self._on_confirm)
-        channel.exchange_declare(EVENT_EXCHANGE, "topic", durable=True)
-        self._declare(channel, on_count=None, on_done=self._on_declared)
+        if self._exchange is None:
+            self._declare(channel, on_count=None, on_done=self._on_declared)
+        else:
+            channel.exchange_declare(
+                self._exchange, "topic", durable=True, callback=lambda _frame: self._on_declared()
+            )
 
     def _on_declared(self) -> None:
         if not self._ready:

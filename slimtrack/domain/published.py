@@ -12,8 +12,9 @@ FAN_OUT: Final = "events"
 
 
 class PublishedEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """An event that is to be published: whose it is, and its order as it stands now."""
+    """An event that is to be published: its row, whose it is, and its order as it stands now."""
 
+    row_id: int
     tenant_id: int
     correlation_id: str | None
     event: OrderEvent

@@ -62,7 +62,7 @@ class SlimWorker(ThreadWorker):
         while True:
             time.sleep(_LOOK)
             latest = time.monotonic() - self._time_limit
-            for sock, begun in list(self._begun.items()):
+            for sock, begun in self._begun.copy().items():
                 if begun < latest:
                     self._begun.pop(sock, None)
                     with suppress(OSError):  # it has ended by itself

@@ -1,6 +1,8 @@
 """The fan-out: events are published for whoever else wants to know of them."""
 
 import threading
+from collections.abc import Callable
+from contextlib import closing
 from typing import Final
 
 import psycopg
@@ -19,6 +21,8 @@ _log: Final = structlog.get_logger()
 
 #: Events in one claim, at most.
 _BATCH: Final = 500
+#: Seconds that the broker has to be ready for what is left.
+_READY_TIMEOUT: Final = 5.0
 
 
 class FanOut:
@@ -55,40 +59,56 @@ class FanOut:
             seconds_until_due=lambda: LONGEST_SLEEP,
         )
 
-    def publish_left(self) -> int:
-        """Publish what waits now, without a thread of its own; return how many events.
-
-        For a publisher that has events off: rows may be left from before, or come from processes
-        that have them on.
-        """
-        published = 0
-        try:
-            while self._broker.is_ready and (batch := self.publish_due()):
-                published += batch
-        except psycopg.Error as error:
-            if not is_infrastructure(error):
-                raise
-            _log.warning("outbox.unreachable", error=str(error))
-        if published:
-            _log.warning("events.left", events=published)
-        return published
-
     def publish_due(self) -> int:
-        """Publish one claim's worth of events; return how many.
+        """Publish one claim's worth of events; return how many the broker has confirmed.
 
-        The rows are gone when the broker has confirmed all of them, and are all there again if it
-        has not: events of those that it did confirm are then published twice.
+        What it has not confirmed stays, and is due again after a pause that grows: it may have
+        arrived nevertheless, and is then published twice.
         """
-        with self._pool.connection() as connection, connection.transaction() as transaction:
+        with self._pool.connection() as connection, connection.transaction():
             due = outbox.claim_events(connection, limit=_BATCH)
             if not due:
                 return 0
             messages = [EventMessage(each) for each in due]
             outcomes = self._broker.publish(messages, timeout=PUBLISH_TIMEOUT)
+            confirmed: list[int] = []
+            unconfirmed: list[int] = []
+            for event, outcome in zip(due, outcomes, strict=True):
+                (confirmed if outcome is Outcome.CONFIRMED else unconfirmed).append(event.row_id)
+            outbox.settle_events(connection, confirmed=confirmed, unconfirmed=unconfirmed)
             faults.point("fan_out.before_commit")
-            unconfirmed = len(due) - outcomes.count(Outcome.CONFIRMED)
-            if unconfirmed:
-                _log.warning("events.unconfirmed", events=unconfirmed)
-                raise psycopg.Rollback(transaction)
-        _log.debug("events.published", events=len(due))
-        return 0 if unconfirmed else len(due)
+        _log.debug("events.published", events=len(confirmed))
+        if unconfirmed:
+            _log.warning("events.unconfirmed", events=len(unconfirmed))
+        return len(confirmed)
+
+
+def publish_left(
+    pool: Pool, *, open_broker: Callable[[Callable[[], None]], ConfirmedPublisher]
+) -> int:
+    """Publish the events that wait now; return how many.
+
+    For a publisher that has events off: rows may be left from before, or come from processes that
+    have them on. RabbitMQ hears of it only then.
+
+    Args:
+        pool: connections to PostgreSQL, in autocommit.
+        open_broker: connects; what it is given is called when events can be published.
+    """
+    published = 0
+    ready = threading.Event()
+    try:
+        with pool.connection() as connection:
+            if not outbox.has_due_events(connection):
+                return 0
+        with closing(open_broker(ready.set)) as broker:
+            fan_out = FanOut(pool, broker=broker, wanted=threading.Event())
+            while ready.wait(_READY_TIMEOUT) and (batch := fan_out.publish_due()):
+                published += batch
+    except psycopg.Error as error:
+        if not is_infrastructure(error):
+            raise
+        _log.warning("outbox.unreachable", error=str(error))
+    if published:
+        _log.warning("events.left", events=published)
+    return published

@@ -29,6 +29,10 @@ _ADVICE: Final = (
 )
 
 
+#: How often a migration is tried that others are in the way of.
+_TRIES: Final = 5
+
+
 class MigrationError(SlimTrackError):
     """A migration cannot be applied."""
 
@@ -122,12 +126,25 @@ def _known(connection: psycopg.Connection[Any]) -> dict[str, str | None]:
 
 
 def _apply(connection: psycopg.Connection[Any], migration: Migration) -> None:
+    """Apply a migration, again where a busy system was in its way."""
+    for further in reversed(range(_TRIES)):
+        try:
+            _try(connection, migration)
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
+            if not further:
+                raise MigrationError(f"{migration.name} failed: {error}") from error
+            _log.warning("migration.postponed", migration=migration.name, error=str(error))
+        else:
+            return
+
+
+def _try(connection: psycopg.Connection[Any], migration: Migration) -> None:
     try:
         owner = _find_owner(connection) or _make_table(connection)
         with connection.transaction():
             _become(connection, owner)
             # Waiting for a lock blocks everyone who comes after: give up early, and try again.
-            connection.execute("SET LOCAL lock_timeout = '10s'")
+            connection.execute("SET LOCAL lock_timeout = '4s'")
             connection.execute(migration.text)
             faults.point("migration.before_commit")
             connection.execute(
@@ -139,6 +156,8 @@ def _apply(connection: psycopg.Connection[Any], migration: Migration) -> None:
             f"{migration.name} is missing, and the role {connection.info.user} may not apply it. "
             f"{_ADVICE}"
         ) from error
+    except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
+        raise
     except psycopg.Error as error:
         raise MigrationError(f"{migration.name} failed: {error}") from error
 

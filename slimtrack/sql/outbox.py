@@ -85,11 +85,12 @@ def claim_due_rows(connection: Connection, *, bound: int, set_size: int) -> list
 
 
 def claim_events(connection: Connection, *, limit: int) -> list[PublishedEvent]:
-    """Take fan-out rows away and return their events; a rollback brings the rows back."""
+    """Lock due fan-out rows and return their events, oldest first."""
 
     def read(*columns: Any) -> PublishedEvent:
-        tenant_id, correlation_id, *others = columns
+        row_id, tenant_id, correlation_id, *others = columns
         return PublishedEvent(
+            row_id=row_id,
             tenant_id=tenant_id,
             correlation_id=correlation_id,
             event=event_of(*others[:_EVENT_COLUMNS]),
@@ -99,6 +100,20 @@ def claim_events(connection: Connection, *, limit: int) -> list[PublishedEvent]:
     with connection.cursor(row_factory=args_row(read), binary=True) as cursor:
         query = statements.load("outbox.sql")["claim_events"]
         return cursor.execute(query, {"limit": limit}, prepare=True).fetchall()
+
+
+def settle_events(
+    connection: Connection, *, confirmed: Sequence[int], unconfirmed: Sequence[int]
+) -> None:
+    """Take away confirmed fan-out rows, make the others due later; where they were claimed."""
+    parameters = {"confirmed": confirmed, "unconfirmed": unconfirmed}
+    connection.execute(statements.load("outbox.sql")["settle_events"], parameters, prepare=True)
+
+
+def has_due_events(connection: Connection) -> bool:
+    """Tell whether a fan-out row is due."""
+    with connection.cursor(row_factory=scalar_row) as cursor:
+        return bool(cursor.execute(statements.load("outbox.sql")["has_due_events"]).fetchone())
 
 
 def mark_published(connection: Connection, ids: Sequence[int]) -> None:

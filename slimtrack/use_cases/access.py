@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from math import inf
 from typing import Final
 
+import psycopg
 import structlog
 
 from slimtrack.domain.access import ApiKey, Principal, Scope, Tenant
@@ -178,8 +179,11 @@ class Access:
         return key
 
     def _record_use(self, key_id: str, key: StoredKey) -> None:
-        with unavailable_if_away():
+        try:
             run(self._pool, lambda connection: access.record_use(connection, key_id))
+        except psycopg.Error as error:
+            # No reason to turn its holder away: whether the database answers, the request will see.
+            _log.warning("key.use_unrecorded", key=key_id, error=str(error))
         # A key that was looked up again meanwhile knows it already.
         asked_at, known = self._known.get(key_id, (-inf, None))
         if known is key:

@@ -27,7 +27,7 @@ from slimtrack.broker.publishing import ConfirmedPublisher
 from slimtrack.broker.topology import EVENT_EXCHANGE
 from slimtrack.domain.event import OrderEvent
 from slimtrack.domain.order import JOURNEY, Order, Status
-from slimtrack.outbox.fan_out import FanOut
+from slimtrack.outbox.fan_out import FanOut, publish_left
 from slimtrack.routing import Schedule
 from slimtrack.settings import Settings
 from slimtrack.stack.processes import plan_publisher
@@ -47,7 +47,7 @@ def tracking(pool: ConnectionPool) -> Tracking:
 @pytest.fixture
 def broker(amqp_url: str) -> Iterator[ConfirmedPublisher]:
     ready = threading.Event()
-    publisher = ConfirmedPublisher(amqp_url, queue_names=["orders.processing"], on_ready=ready.set)
+    publisher = ConfirmedPublisher(amqp_url, exchange=EVENT_EXCHANGE, on_ready=ready.set)
     assert ready.wait(10)
     yield publisher
     publisher.close()
@@ -141,12 +141,48 @@ def test_events_that_are_not_confirmed_stay(
     caller: Caller, pool: ConnectionPool, connection: psycopg.Connection, amqp_url: str
 ) -> None:
     caller.place()
-    publisher = ConfirmedPublisher(
-        amqp_url, queue_names=["orders.processing"], on_ready=lambda: None
-    )
+    publisher = ConfirmedPublisher(amqp_url, exchange=EVENT_EXCHANGE, on_ready=lambda: None)
     publisher.close()
     assert FanOut(pool, broker=publisher, wanted=threading.Event()).publish_due() == 0
     assert fan_out_rows(connection) == 1
+
+
+def test_an_event_that_a_queue_refuses_does_not_keep_the_others_waiting(
+    caller: Caller,
+    pool: ConnectionPool,
+    connection: psycopg.Connection,
+    channel: BlockingChannel,
+    broker: ConfirmedPublisher,
+) -> None:
+    full = channel.queue_declare(
+        "", exclusive=True, arguments={"x-max-length": 1, "x-overflow": "reject-publish"}
+    ).method.queue
+    channel.queue_bind(full, EVENT_EXCHANGE, "order.cancelled")
+    fan_out = FanOut(pool, broker=broker, wanted=threading.Event())
+    with bound(channel) as queue:
+        for _ in range(5):
+            caller.command(caller.place()["id"], "cancel")
+        # Ten events; the full queue takes one of the cancellations, and refuses the rest.
+        assert fan_out.publish_due() == 6
+        assert fan_out_rows(connection) == 4
+        caller.place()
+        assert fan_out.publish_due() == 1
+        # Those that were refused wait, longer each time, instead of being sent again and again.
+        waiting = connection.execute(
+            "SELECT count(*), min(attempts), bool_and(available_at > now()) FROM outbox"
+            " WHERE stage = 'events'"
+        ).fetchone()
+        assert waiting == (4, 1, True)
+        channel.queue_purge(full)
+        connection.execute("UPDATE outbox SET available_at = now()")
+        assert fan_out.publish_due() == 1
+        pauses = connection.execute(
+            "SELECT round(extract(epoch FROM max(available_at) - now())) FROM outbox"
+        ).fetchone()
+        assert pauses
+        assert pauses[0] == 1
+        # Whoever took them the first time has them again; their ids tell.
+        wait_until(lambda: count_waiting(channel, queue) == 15)
 
 
 def test_two_publishers_share_the_rows(
@@ -256,9 +292,13 @@ def test_what_is_left_waits_while_a_server_is_away(
     caller: Caller, pool: ConnectionPool, connection: psycopg.Connection, amqp_url: str
 ) -> None:
     caller.place()
-    gone = ConfirmedPublisher(amqp_url, queue_names=["orders.processing"], on_ready=lambda: None)
-    gone.close()
-    assert FanOut(pool, broker=gone, wanted=threading.Event()).publish_left() == 0
+
+    def open_broker(_on_ready: object) -> ConfirmedPublisher:
+        gone = ConfirmedPublisher(amqp_url, exchange=EVENT_EXCHANGE, on_ready=lambda: None)
+        gone.close()
+        return gone
+
+    assert publish_left(pool, open_broker=open_broker) == 0
     assert fan_out_rows(connection) == 1
 
 

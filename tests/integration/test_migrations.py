@@ -5,6 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
+from observing import wait_until
+from structlog.testing import capture_logs
 
 from slimtrack.sql.migrate import Migration, MigrationError, migrate, packaged
 
@@ -48,6 +50,55 @@ def test_a_migration_that_fails_leaves_nothing_and_is_applied_when_it_is_mended(
     mended = Migration(name="0002_b.sql", text="CREATE TABLE b (id int)")
 
     assert migrate(empty_url, [first, mended]) == ["0002_b.sql"]
+
+
+def test_a_migration_that_somebody_is_in_the_way_of_is_tried_again(empty_url: str) -> None:
+    first = Migration(name="0001_a.sql", text="CREATE TABLE a (id int)")
+    migrate(empty_url, [first])
+    second = Migration(name="0002_b.sql", text="ALTER TABLE a ADD COLUMN b int")
+    with (
+        capture_logs() as logs,
+        ThreadPoolExecutor(1) as threads,
+        psycopg.connect(empty_url) as other,
+    ):
+        other.execute("SELECT FROM a")
+        migrating = threads.submit(migrate, empty_url, [first, second])
+        wait_until(lambda: any(each["event"] == "migration.postponed" for each in logs))
+        other.rollback()
+        assert migrating.result() == ["0002_b.sql"]
+
+
+def test_orders_of_an_older_database_are_taken_over_while_workers_are_busy(empty_url: str) -> None:
+    migrate(empty_url, packaged()[:3])
+    with psycopg.connect(empty_url) as worker, psycopg.connect(empty_url, autocommit=True) as look:
+        look.execute(
+            "INSERT INTO orders (id, description, status, version, status_sequence)"
+            " SELECT gen_random_uuid(), 'x', 'received', 1, 1 FROM generate_series(1, 1000)"
+        )
+        look.execute(
+            "INSERT INTO order_events (order_id, sequence, status, message, idempotency_key)"
+            " SELECT id, 1, 'received', 'x', id || ':0:received' FROM orders"
+        )
+        look.execute(
+            "INSERT INTO outbox (stage, order_id, from_sequence)"
+            " SELECT 'processing', id, 1 FROM orders"
+        )
+        # As a worker does: the outbox first, then, some time later, the order.
+        worker.execute("DELETE FROM outbox WHERE id = (SELECT min(id) FROM outbox)")
+        with ThreadPoolExecutor(1) as threads:
+            migrating = threads.submit(migrate, empty_url)
+            wait_until(
+                lambda: look.execute(
+                    "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+                ).fetchone()
+            )
+            worker.execute("UPDATE orders SET description = 'y'")
+            worker.commit()
+            assert migrating.result() == [each.name for each in packaged()[3:]]
+        assert look.execute(
+            "SELECT count(*), count(DISTINCT tracking_number), count(DISTINCT order_id) FROM orders"
+            " JOIN order_statuses ON order_id = id AND order_statuses.status = orders.status"
+        ).fetchone() == (1000, 1000, 1000)
 
 
 def test_the_database_itself_refuses_what_no_order_may_be(

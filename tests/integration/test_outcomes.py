@@ -14,7 +14,7 @@ from slimtrack.domain.order import NewOrder, Status, new_order_id
 from slimtrack.domain.outcome import Outcome, SimulatedFailureError, outcome_of
 from slimtrack.domain.report import Report
 from slimtrack.domain.retry import Failure, RetryPolicy, SetFailedError
-from slimtrack.http.openapi import document
+from slimtrack.http.openapi.document import document
 from slimtrack.use_cases.changing import Changes, Target
 from slimtrack.use_cases.retrying import Retrying
 from slimtrack.use_cases.tracking import Tracking

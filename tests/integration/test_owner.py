@@ -109,7 +109,7 @@ def test_the_owner_applies_later_migrations_itself(
 
 def test_an_older_database_is_handed_over(cluster: str, superuser: psycopg.Connection) -> None:
     url = cluster.rpartition("/")[0] + "/shop"
-    migrate(url, packaged()[:6])
+    migrate(url, packaged()[:5])
     assert owners(url) == {superuser.info.user}
     migrate(url)
     assert owners(url) == {OWNER}
@@ -139,8 +139,7 @@ def test_a_database_owner_who_may_make_no_roles_is_told_and_keeps_all(
         migrate(url)
         assert migrate(url, [*packaged(), MORE]) == [MORE.name]
 
-    roles, rights, tables = limits(logs)
-    assert "cannot be made here" in str(roles)
+    rights, tables = limits(logs)
     assert "no roles with the least rights" in str(rights)
     assert str(tables).startswith("The tables stay with shop: permission denied to create role")
     assert all(

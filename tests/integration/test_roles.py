@@ -11,11 +11,17 @@ import pytest
 from observing import wait_until
 from psycopg import sql
 
+from slimtrack.domain.order import STAGES, NewOrder, new_order_id
+from slimtrack.outbox.pruning import Pruning
+from slimtrack.sql import outbox
 from slimtrack.sql.migrate import Migration, MigrationError, migrate, packaged
+from slimtrack.sql.pool import OUTBOX_PLANS, open_pool
 from slimtrack.sql.roles import Role, allow_login
 from slimtrack.stack.directory import free_ports
 from slimtrack.stack.service import Service
 from slimtrack.stack.supervisor import Supervisor
+from slimtrack.use_cases.auditing import Auditing
+from slimtrack.use_cases.tracking import Tracking
 
 TABLES = (
     "schema_migrations",
@@ -95,6 +101,37 @@ def test_a_role_may_do_what_its_statements_need_and_nothing_else(
         allowed.add(right)
     expected = RIGHTS[role].get(table, "")
     assert allowed == {right for right in STATEMENTS if right[0] in expected}
+
+
+def test_the_publisher_may_do_each_of_its_jobs(
+    connection: psycopg.Connection, database_url: str, tracking: Tracking
+) -> None:
+    tracking.place(NewOrder(id=new_order_id(), description="x"))
+    connection.execute(
+        "INSERT INTO idempotency_keys VALUES (1, 'k', '', 201, '{}', '', '2026-01-01')"
+    )
+    connection.execute(
+        "INSERT INTO outbox (stage, order_id, from_sequence) SELECT 'events', id, 1 FROM orders"
+    )
+    session = {**OUTBOX_PLANS, "role": "slimtrack_publisher"}
+    with open_pool(
+        database_url, application_name="publisher", size=1, options=session, timeout=5
+    ) as pool:
+        assert Pruning(pool, answer_lifetime=60).prune() == 1
+        auditing = Auditing(pool, deadlines=dict.fromkeys(STAGES, 60.0))
+        assert auditing.watch() == 0
+        assert auditing.find_stranded() == []
+        with pool.connection() as publisher, publisher.transaction():
+            [event] = outbox.claim_events(publisher, limit=10)
+            [row] = outbox.claim_due_rows(publisher, bound=10, set_size=10)
+            outbox.settle_events(publisher, confirmed=[event.row_id], unconfirmed=[])
+            outbox.mark_published(publisher, [row.id])
+            assert outbox.find_next_due_at(publisher) is None
+        with pool.connection() as publisher:
+            rearmed = outbox.rearm_lost_rows(
+                publisher, empty_stages=STAGES, all_published=True, limit=10
+            )
+            assert rearmed == 1
 
 
 #: The owner may do the first of these, and nothing else outside its tables.

@@ -18,7 +18,7 @@ WRONG = {
     "SLIMTRACK_AUTH": ("no", "ON", "0"),
     "SLIMTRACK_REQUEST_TIME_LIMIT": ("0", "601", "inf"),
     "SLIMTRACK_RATE_LIMIT": ("-1", "many", "1000000001"),
-    "SLIMTRACK_IDEMPOTENCY_LIFETIME": ("-1", "a day"),
+    "SLIMTRACK_IDEMPOTENCY_LIFETIME": ("0", "59", "-1", "a day"),
     "SLIMTRACK_EVENTS": ("yes", "1"),
     "SLIMTRACK_REDELIVERY_DELAY": ("-1", "soon"),
     "SLIMTRACK_DELIVERY_ATTEMPTS": ("0", "101", "three"),

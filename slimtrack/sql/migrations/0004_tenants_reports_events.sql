@@ -1,5 +1,9 @@
 -- migrate:up
 
+-- All at once, before anything else: workers lock the outbox first, then orders, and would otherwise
+-- wait for this migration while it waits for them.
+LOCK TABLE outbox, orders, order_events, dead_letters IN ACCESS EXCLUSIVE MODE;
+
 ALTER TABLE tenants
     -- What moves the orders of this tenant, unless an order says otherwise.
     ADD COLUMN flow text NOT NULL DEFAULT 'simulated',
@@ -40,8 +44,8 @@ CREATE TABLE idempotency_keys (
     CONSTRAINT idempotency_keys_pkey PRIMARY KEY (tenant_id, key),
     CONSTRAINT idempotency_keys_key_check CHECK (char_length(key) BETWEEN 1 AND 255)
 );
--- Serves prune_answers; rows are written in the order of time.
-CREATE INDEX idempotency_keys_created_at_idx ON idempotency_keys USING brin (created_at);
+-- Serves prune_answers.
+CREATE INDEX idempotency_keys_created_at_idx ON idempotency_keys (created_at);
 
 ALTER TABLE orders
     -- 60 random bits (not the 13th digit of a random UUID, which is its version); what people
@@ -51,7 +55,7 @@ ALTER TABLE orders
                         PLACING '' FROM 13 FOR 1))::bit(60)::bigint,
     ADD COLUMN flow text NOT NULL DEFAULT 'simulated',
     -- How often the parcel went out for delivery.
-    ADD COLUMN delivery_attempts smallint NOT NULL DEFAULT 0,
+    ADD COLUMN delivery_attempts integer NOT NULL DEFAULT 0,
     ADD CONSTRAINT orders_flow_check CHECK (flow IN ('simulated', 'reported')),
     ADD CONSTRAINT orders_tracking_number_check CHECK (tracking_number BETWEEN 0 AND (1::bigint << 60) - 1);
 -- Serves find_order_id.
@@ -87,14 +91,17 @@ ALTER TABLE order_events
     ADD COLUMN recorded_at timestamptz NOT NULL DEFAULT now(),
     ADD COLUMN location text,
     ADD COLUMN source text,
+    -- Why it happened, as far as somebody said so: why a delivery failed, why an order was cancelled.
+    ADD COLUMN reason text,
     -- Which delivery attempt this is about, counted from 1.
-    ADD COLUMN attempt smallint,
+    ADD COLUMN attempt integer,
     -- The sequence of the event that a correction is about.
     ADD COLUMN corrects integer,
     ADD CONSTRAINT order_events_kind_check CHECK (kind IN ('transition', 'late', 'correction')),
     ADD CONSTRAINT order_events_corrects_check CHECK ((kind = 'correction') = (corrects IS NOT NULL)),
     ADD CONSTRAINT order_events_location_check CHECK (char_length(location) BETWEEN 1 AND 200),
-    ADD CONSTRAINT order_events_source_check CHECK (char_length(source) BETWEEN 1 AND 100);
+    ADD CONSTRAINT order_events_source_check CHECK (char_length(source) BETWEEN 1 AND 100),
+    ADD CONSTRAINT order_events_reason_check CHECK (char_length(reason) BETWEEN 1 AND 500);
 UPDATE order_events SET recorded_at = occurred_at;
 -- Serves search_orders, for what was updated lately; rows are written in the order of time.
 CREATE INDEX order_events_recorded_at_idx ON order_events USING brin (recorded_at);

@@ -22,10 +22,10 @@ SELECT %(tenant_id)s, key, fingerprint, %(status)s, %(headers)s::text::jsonb, bo
        body = excluded.body, created_at = now();
 
 -- prune_answers --
--- Forget what is too old to be given again, some rows at a time.
+-- Forget what is too old to be given again, some rows at a time. Without locks, for which the
+-- publisher's role has no right: a row that was written again meanwhile has another ctid, and stays.
 DELETE FROM idempotency_keys
  WHERE ctid = ANY(ARRAY(SELECT ctid
                           FROM idempotency_keys
                          WHERE created_at < now() - make_interval(secs => %(lifetime)s)
-                         LIMIT %(limit)s
-                           FOR UPDATE SKIP LOCKED));
+                         LIMIT %(limit)s));

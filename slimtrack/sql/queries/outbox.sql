@@ -168,20 +168,17 @@ VALUES (%(stage)s, %(order_id)s, %(from_sequence)s, %(payload)s::jsonb, %(correl
 DELETE FROM outbox WHERE id = %(id)s;
 
 -- claim_events --
--- Take fan-out rows away, in the transaction that ends when the broker has confirmed their events;
--- until then nobody else takes them.
+-- Lock due fan-out rows, oldest first, and show their events. The locks are the claim: they last
+-- until the transaction ends.
 WITH claimed AS (
-    DELETE FROM outbox
-     WHERE id = ANY(ARRAY(SELECT id
-                            FROM outbox
-                           WHERE stage = 'events' AND published_at IS NULL
-                             AND available_at <= now()
-                           ORDER BY available_at
-                           LIMIT %(limit)s
-                             FOR UPDATE SKIP LOCKED))
-    RETURNING order_id, from_sequence, correlation_id
+    SELECT id, order_id, from_sequence, correlation_id
+      FROM outbox
+     WHERE stage = 'events' AND published_at IS NULL AND available_at <= now()
+     ORDER BY available_at
+     LIMIT %(limit)s
+       FOR UPDATE SKIP LOCKED
 )
-SELECT tenant_id, claimed.correlation_id,
+SELECT claimed.id, tenant_id, claimed.correlation_id,
        sequence, kind, order_events.status, message, reason, location, source, attempt, corrects,
        occurred_at, recorded_at,
        orders.id, tracking_number, reference, description, metadata, flow, orders.status,
@@ -195,3 +192,19 @@ SELECT tenant_id, claimed.correlation_id,
          WHERE id = ANY(ARRAY(SELECT order_id FROM claimed))) AS orders
     ON orders.id = claimed.order_id
  ORDER BY recorded_at, orders.id, sequence;
+
+-- settle_events --
+-- Take away the rows whose events the broker has confirmed; the others are due again later, so that
+-- one event which nobody takes does not keep the rest from going on. In the transaction that
+-- claimed them.
+WITH published AS (
+    DELETE FROM outbox WHERE id = ANY(%(confirmed)s::bigint[])
+)
+UPDATE outbox
+   SET attempts = attempts + 1,
+       available_at = now() + make_interval(secs => least(60, 0.5 * 2 ^ least(attempts, 10)))
+ WHERE id = ANY(%(unconfirmed)s::bigint[]);
+
+-- has_due_events --
+SELECT EXISTS (SELECT FROM outbox
+                WHERE stage = 'events' AND published_at IS NULL AND available_at <= now());

@@ -31,5 +31,5 @@ BEGIN
 EXCEPTION WHEN insufficient_privilege THEN
     RAISE WARNING 'The tables stay with %: %', before, SQLERRM
     USING HINT = 'Where somebody may make slimtrack_owner and grant it to their owner,'
-                 ' run 0007_owner.sql with psql afterwards.';
+                 ' run 0006_owner.sql with psql afterwards.';
 END $$;
