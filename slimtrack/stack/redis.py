@@ -17,7 +17,9 @@ dir {data}
 appendonly yes
 save ""
 maxmemory 256mb
-maxmemory-policy noeviction
+# A full cache forgets what was not asked for lately: histories, not the counters of callers.
+maxmemory-policy volatile-lru
+maxmemory-samples 10
 """
 
 

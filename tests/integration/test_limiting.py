@@ -1,13 +1,16 @@
 """How often a key may ask, counted in Redis for all processes."""
 
 import socket
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from uuid import uuid4
 
 import falcon.testing
 import pytest
+import redis
 from proxy import Proxy
 from psycopg_pool import ConnectionPool
 
@@ -16,6 +19,10 @@ from slimtrack.http.app import create_app
 from slimtrack.http.auth import Authentication, RateLimiting
 from slimtrack.redis.history_cache import HistoryCache
 from slimtrack.redis.rate_limiter import RateLimiter
+from slimtrack.stack.directory import StateDirectory, free_ports
+from slimtrack.stack.provision import REDIS, provide
+from slimtrack.stack.redis import prepare as prepare_redis
+from slimtrack.stack.supervisor import Supervisor
 from slimtrack.telemetry import metrics
 from slimtrack.use_cases.access import Access
 from slimtrack.use_cases.tracking import Tracking
@@ -114,3 +121,42 @@ def test_a_key_that_asks_too_often_is_told_when_to_come_back(
     assert ask(other).status_code == 200
     for _ in range(5):
         assert falcon.testing.simulate_get(app, "/health/live").status_code == 200
+
+
+@pytest.fixture
+def small() -> Iterator[str]:
+    """The URL of a Redis of this test's own, as the stack starts it, but with little memory."""
+    with tempfile.TemporaryDirectory(prefix="slimtrack-limiting-") as folder:
+        Path(folder).chmod(0o755)
+        program = provide([REDIS], environment={}, report=print)[REDIS]
+        state = StateDirectory.create(Path(folder) / "state")
+        service, url = prepare_redis(state, program, port=free_ports(1)[0])
+        supervisor = Supervisor(on_line=lambda *_: None)
+        try:
+            supervisor.start([service])
+            with redis.Redis.from_url(url) as client:
+                client.config_set("maxmemory", "4mb")
+            yield url
+        finally:
+            supervisor.stop()
+
+
+def test_requests_are_counted_while_the_cache_is_full(small: str, name: str) -> None:
+    limiter, cache, before = RateLimiter(small, per_minute=4), HistoryCache(small), skipped()
+    allowed = []
+    with redis.Redis.from_url(small) as client:
+        for _ in range(1_000):
+            cache.put(uuid4(), version=1, history=b"x" * 10_000)
+        for _ in range(8):
+            # Redis tells the times of use apart by seconds, in which this cache is not filled.
+            time.sleep(1.01)
+            for _ in range(100):
+                cache.put(uuid4(), version=1, history=b"x" * 10_000)
+            taken = limiter.take(name)
+            assert taken
+            allowed.append(taken.allowed)
+        assert client.info("stats")["evicted_keys"] > 1_000
+        without_end = -1
+        assert without_end not in map(client.ttl, client.scan_iter(count=1_000))
+    assert allowed == [True] * 4 + [False] * 4
+    assert skipped() == before
