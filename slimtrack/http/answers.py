@@ -8,7 +8,7 @@ import falcon
 import msgspec
 
 from slimtrack.domain.errors import SlimTrackError
-from slimtrack.domain.idempotency import Answer, Once
+from slimtrack.domain.idempotency import Answer, KeyInUseError, Once
 from slimtrack.domain.order import Order
 from slimtrack.http import problems
 from slimtrack.http.queries import etag_of
@@ -16,7 +16,7 @@ from slimtrack.http.schemas import KEY_RULE, is_idempotency_key
 from slimtrack.use_cases.changing import Changes
 from slimtrack.use_cases.tracking import Tracking
 
-_KEY: Final = "Idempotency-Key"
+KEY: Final = "Idempotency-Key"
 
 
 def answer_with(media: Any, *, status: int = 200, headers: Mapping[str, str] = {}) -> Answer:
@@ -37,10 +37,11 @@ def answer_with_problem(error: SlimTrackError, *, request_id: str) -> Answer:
     """Make the answer to a command that was refused.
 
     Raises:
-        SlimTrackError: it is not the caller's fault; nothing of it may be stored.
+        SlimTrackError: it is not the caller's fault, or over in a moment; nothing of it may be
+            stored.
     """
     problem = problems.problem_of(error)
-    if problem is None or problem.status_code >= 500:
+    if problem is None or problem.status_code >= 500 or isinstance(error, KeyInUseError):
         raise error
     return Answer(
         status=problem.status_code,
@@ -84,7 +85,7 @@ def fingerprint_of(*parts: bytes) -> bytes:
 
 
 def _once_of(req: falcon.Request, body: bytes) -> Once | None:
-    header = req.get_header(_KEY)
+    header = req.get_header(KEY)
     if header is None:
         return None
     key = header.strip()
@@ -92,7 +93,7 @@ def _once_of(req: falcon.Request, body: bytes) -> Once | None:
     if len(key) > 1 and key[0] == key[-1] == '"':
         key = key[1:-1]
     if not is_idempotency_key(key):
-        raise problems.invalid_header(_KEY, KEY_RULE)
+        raise problems.invalid_header(KEY, KEY_RULE)
     version = req.get_header("If-Match", default="")
     return Once(
         tenant_id=req.context.principal.tenant_id,

@@ -8,9 +8,9 @@ from uuid import UUID
 import falcon
 import msgspec
 
-from slimtrack.domain.access import Scope
+from slimtrack.domain.access import Principal, Scope
 from slimtrack.domain.errors import ReferenceTakenError, SlimTrackError
-from slimtrack.domain.idempotency import Answer, Once
+from slimtrack.domain.idempotency import Answer, KeyInUseError, Once
 from slimtrack.domain.order import NewOrder, Order
 from slimtrack.http import answers, problems, schemas
 from slimtrack.http.auth import Scopes
@@ -57,14 +57,30 @@ class OrderBulk:
             rows,
             principal=req.context.principal,
             correlation_id=req.context.correlation_id,
+            is_kept=req.get_header(answers.KEY) is not None,
         )
         answers.execute(self._tracking, req, resp, batch.place, body=body)
 
 
 class _Batch:
-    """The rows of one request: what each asks for, and what came of it."""
+    """The rows of one request: what each asks for, and what came of it.
 
-    def __init__(self, rows: Sequence[bytes], *, principal: Any, correlation_id: str) -> None:
+    Args:
+        rows: as they came.
+        principal: who asks.
+        correlation_id: of the request.
+        is_kept: whether the answer is given again when the request is repeated.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[bytes],
+        *,
+        principal: Principal,
+        correlation_id: str,
+        is_kept: bool,
+    ) -> None:
+        self._is_kept = is_kept
         self._results: list[Any] = [None] * len(rows)
         self._orders: dict[int, NewOrder] = {}
         self._once: dict[int, Once] = {}
@@ -88,7 +104,12 @@ class _Batch:
                 )
 
     def place(self, changes: Changes) -> Answer:
-        """Place all that can be placed, in one statement."""
+        """Place all that can be placed, in one statement.
+
+        Raises:
+            KeyInUseError: a row is being placed by another request, and the answer would be kept;
+                nothing has changed.
+        """
         # Without keys there is nothing to be stored with the orders: a transaction costs twice
         # the way to the database.
         with changes.transaction() if self._once else nullcontext():
@@ -97,6 +118,11 @@ class _Batch:
     def _place(self, changes: Changes) -> Answer:
         results = list(self._results)
         known = changes.recall(list(self._once.values()))
+        busy = [each for each in known.values() if isinstance(each, KeyInUseError)]
+        if busy and self._is_kept:
+            # What is over in a moment must not be the answer for a day; and if the others were
+            # placed now, those of them without a key would be placed again with the next one.
+            raise busy[0]
         wanted: list[int] = []
         for index in self._orders:
             once = self._once.get(index)
@@ -130,7 +156,7 @@ def _split(body: bytes, *, lines: bool) -> list[bytes]:
             fault = problems.Fault("", "The body must be an array of orders")
             raise problems.invalid("invalid-bulk", [fault]) from error
         except (ValueError, RecursionError) as error:
-            raise problems.malformed_body(f"The body is not JSON: {error}.") from error
+            raise problems.malformed_body(schemas.explain(body, error)) from error
     if not 1 <= len(rows) <= MAX_ORDERS:
         fault = problems.Fault("", f"The body must have 1 to {MAX_ORDERS} orders, not {len(rows)}")
         raise problems.invalid("invalid-bulk", [fault])

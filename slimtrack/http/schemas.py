@@ -294,7 +294,7 @@ def _decode(decoder: msgspec.json.Decoder[T], body: bytes, *, subject: str) -> T
     except msgspec.ValidationError as error:
         raise _invalid(subject, [_fault_of(error, subject)]) from error
     except (ValueError, RecursionError) as error:
-        raise problems.malformed_body(_explain(body, error)) from error
+        raise problems.malformed_body(explain(body, error)) from error
 
 
 def _clean(subject: str, body: bytes, **fields: Callable[[], Any]) -> dict[str, Any]:
@@ -337,7 +337,8 @@ def _fault_of(error: msgspec.ValidationError, subject: str) -> Fault:
 _HALF_PAIR: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
-def _explain(body: bytes, error: Exception) -> str:
+def explain(body: bytes, error: Exception) -> str:
+    """Say why a body is not JSON, given what its reader said."""
     if not body.strip():
         return "The body is empty."
     if body.startswith(codecs.BOM_UTF8):
@@ -362,5 +363,5 @@ def _find_repeated_names(body: bytes) -> list[Fault]:
     try:
         json.loads(body, object_pairs_hook=check)
     except (ValueError, RecursionError) as error:
-        raise problems.malformed_body(_explain(body, error)) from error
+        raise problems.malformed_body(explain(body, error)) from error
     return faults

@@ -1,6 +1,8 @@
 """Many orders in one request."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
@@ -79,6 +81,53 @@ def test_a_row_with_a_key_is_placed_once_whatever_it_comes_with(
     assert [each["status"] for each in changed.json["results"]] == [422, 422]
     assert changed.json["results"][0]["problem"]["type"].endswith("idempotency-key-reused")
     assert connection.execute("SELECT count(*) FROM orders").fetchone() == (3,)
+
+
+@contextmanager
+def in_use(connection: psycopg.Connection, key: str) -> Iterator[None]:
+    """As if another request were placing the row of this key."""
+    with connection.transaction():
+        connection.execute(
+            "SELECT pg_advisory_xact_lock(hashtextextended(id || ':' || %s, 0))"
+            " FROM tenants WHERE name = 'shop'",
+            [key],
+        )
+        yield
+
+
+def test_a_row_whose_key_is_in_use_is_refused_and_the_others_are_placed(
+    caller: Caller, connection: psycopg.Connection
+) -> None:
+    rows = [{"description": "a"}, {"description": "b", "idempotency_key": "k-1"}]
+    with in_use(connection, "k-1"):
+        answer = send(caller, rows).json
+    assert [each["status"] for each in answer["results"]] == [201, 409]
+    assert answer["results"][1]["problem"]["type"].endswith("idempotency-key-in-use")
+    assert send(caller, rows[1:]).json["placed"] == 1
+
+
+def test_what_is_over_in_a_moment_is_not_the_answer_for_a_day(
+    caller: Caller, connection: psycopg.Connection
+) -> None:
+    rows = [{"description": "a"}, {"description": "b", "idempotency_key": "k-1"}]
+    with in_use(connection, "k-1"):
+        busy = send(caller, rows, Idempotency_Key="all")
+    assert busy.status_code == 409
+    assert busy.json["type"] == "urn:slimtrack:problem:idempotency-key-in-use"
+    assert "'k-1'" in busy.json["detail"]
+    assert busy.headers["Retry-After"] == "1"
+    assert connection.execute(
+        "SELECT (SELECT count(*) FROM orders), (SELECT count(*) FROM idempotency_keys)"
+    ).fetchone() == (0, 0)
+    first, second = (send(caller, rows, Idempotency_Key="all") for _ in range(2))
+    assert (first.json["placed"], second.content) == (2, first.content)
+    assert connection.execute("SELECT count(*) FROM orders").fetchone() == (2,)
+
+
+def test_an_empty_body_is_called_empty(caller: Caller) -> None:
+    for path in ("/api/orders", "/api/orders/bulk"):
+        answer = caller.simulate_post(path, body=b" ", headers={"Content-Type": "application/json"})
+        assert (answer.status_code, answer.json["detail"]) == (400, "The body is empty.")
 
 
 @pytest.mark.parametrize(

@@ -134,7 +134,9 @@ OPERATIONS: Final = (
         name="place_orders",
         summary=f"Place up to {bulk.MAX_ORDERS:,} orders",
         description="Each row has a result of its own, in the order given. A row may have an"
-        " idempotency_key of its own beside the header for the whole request.",
+        " idempotency_key of its own beside the header for the whole request. While another request"
+        " places a row of the same key, the row is refused; with the header, the whole request is,"
+        " and nothing is placed or remembered.",
         answer=bulk.BulkResults,
         body=schemas.BulkOrder,
         parameters=("Idempotency-Key",),
