@@ -24,8 +24,9 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from slimtrack.bootstrap import open_tracking
+from slimtrack.bootstrap import open_access, open_tracking
 from slimtrack.commands.rows import (
+    FIELDS,
     Lines,
     Row,
     UnusableInputError,
@@ -35,6 +36,7 @@ from slimtrack.commands.rows import (
     tell_format,
 )
 from slimtrack.commands.target import StateDir, read_settings
+from slimtrack.domain.access import DEFAULT_TENANT_NAME, Tenant
 from slimtrack.domain.errors import FieldError, UnavailableError
 from slimtrack.domain.event import EventKind, OrderEvent
 from slimtrack.domain.order import FINAL, NewOrder, Order, Status
@@ -67,6 +69,9 @@ class _Counts:
 def import_(
     file: Annotated[str, typer.Argument(help="A CSV or JSON lines file, or - for standard input.")],
     state_dir: StateDir = None,
+    tenant: Annotated[
+        str, typer.Option(help="Whose orders; its flow moves those without one.")
+    ] = DEFAULT_TENANT_NAME,
     form: Annotated[
         str | None,
         typer.Option("--format", help="csv or jsonl, where the name and first line do not tell."),
@@ -86,8 +91,9 @@ def import_(
 ) -> None:
     """Place the orders of a file; run it again, and those with a reference are not placed twice.
 
-    CSV has a header with a description and, if you like, a reference; other columns
-    become the order's metadata. JSON lines are objects with description, reference and metadata.
+    CSV has a header with a description and, if you like, a reference and a flow; other columns
+    become the order's metadata. JSON lines are objects with description, reference, metadata and
+    flow.
     Rows that cannot be orders are written to FILE.rejected.jsonl with their line and the reason.
     Exit code: 0 all placed or already there, 1 some rows were refused, 2 the input is unusable.
     """
@@ -104,13 +110,16 @@ def import_(
             if (form or tell_format(file, lines.first)) == "jsonl"
             else read_csv(lines, columns=mapping, with_metadata=not no_metadata)
         )
-        tracking = stack.enter_context(open_tracking(read_settings(state_dir)))
+        settings = read_settings(state_dir)
+        with open_access(settings) as access:
+            owner = access.get_tenant(tenant)
+        tracking = stack.enter_context(open_tracking(settings))
         refusals = stack.enter_context(_Refusals(refused_path))
         show = stack.enter_context(_progress(lines, size=size, counts=counts))
         interrupted = stack.enter_context(_interruptible())
         try:
             while not interrupted and (batch := list(islice(rows, _BATCH))):
-                _place(tracking, batch, counts=counts, refusals=refusals)
+                _place(tracking, batch, tenant=owner, counts=counts, refusals=refusals)
                 show()
         except UnusableInputError as error:
             typer.secho(str(error), fg="red", err=True)
@@ -177,14 +186,19 @@ class _Refusals:
 
 
 def _place(
-    tracking: Tracking, rows: Sequence[Row], *, counts: _Counts, refusals: _Refusals
+    tracking: Tracking,
+    rows: Sequence[Row],
+    *,
+    tenant: Tenant,
+    counts: _Counts,
+    refusals: _Refusals,
 ) -> None:
     orders: list[NewOrder] = []
     for row in rows:
         reason = row.reason
         if not reason:
             try:
-                orders.append(order_of(row))
+                orders.append(order_of(row, tenant=tenant))
             except FieldError as error:
                 reason = str(error)
         if reason:
@@ -235,7 +249,7 @@ def _read_mapping(text: str | None) -> dict[str, str]:
     mapping: dict[str, str] = {}
     for pair in text.split(",") if text else ():
         field, equals, column = pair.partition("=")
-        if not (equals and column and field in {"description", "reference", "metadata"}):
+        if not (equals and column and field in FIELDS):
             raise typer.BadParameter("--map is description=COLUMN,reference=COLUMN.")
         mapping[field] = column
     return mapping

@@ -6,8 +6,9 @@ from typing import Any, BinaryIO, Final, NamedTuple
 
 import msgspec
 
+from slimtrack.domain.access import Tenant
 from slimtrack.domain.errors import FieldError, SlimTrackError
-from slimtrack.domain.order import NewOrder, new_order_id
+from slimtrack.domain.order import Flow, NewOrder, new_order_id
 from slimtrack.domain.rules import clean_description, clean_metadata, clean_reference
 
 #: Bytes of a line, and characters of a field; a longer row is refused, and never held in memory.
@@ -15,6 +16,10 @@ _LONGEST: Final = 1_048_576
 _BOM: Final = b"\xef\xbb\xbf"
 #: Where bytes that are not UTF-8 end up ("surrogateescape", PEP 383).
 _UNDECODABLE: Final = range(0xDC80, 0xDD00)
+
+
+#: What a row may have.
+FIELDS: Final = ("description", "reference", "metadata", "flow")
 
 
 class UnusableInputError(SlimTrackError):
@@ -82,13 +87,13 @@ def tell_format(name: str, first_line: str) -> str:
 
 
 def read_jsonl(lines: Lines, *, columns: Mapping[str, str]) -> Iterator[Row]:
-    """Yield the rows of JSON lines: objects with description, reference and metadata.
+    """Yield the rows of JSON lines: objects with description, reference, metadata and flow.
 
     Args:
         lines: the input.
         columns: the key that holds a field, by field, where it has another name.
     """
-    keys = {columns.get(field, field): field for field in ("description", "reference", "metadata")}
+    keys = {columns.get(field, field): field for field in FIELDS}
     for line in lines:
         number = lines.number
         if number in lines.too_long:
@@ -121,7 +126,7 @@ def read_csv(lines: Lines, *, columns: Mapping[str, str], with_metadata: bool) -
     csv.field_size_limit(_LONGEST)
     reader = csv.reader(iter(lines), delimiter=max(",;\t", key=lines.first.count))
     header = [name.strip() for name in next(reader, [])]
-    names = {field: columns.get(field, field) for field in ("description", "reference")}
+    names = {field: columns.get(field, field) for field in FIELDS if field != "metadata"}
     needed = {names["description"], *(columns[field] for field in names if field in columns)}
     if missing := sorted(needed - set(header)):
         raise UnusableInputError(
@@ -148,23 +153,27 @@ def read_csv(lines: Lines, *, columns: Mapping[str, str], with_metadata: bool) -
             yield _csv_row(line, dict(zip(header, values, strict=True)), names, with_metadata)
 
 
-def order_of(row: Row) -> NewOrder:
-    """Return the order that a row describes, with a fresh id.
+def order_of(row: Row, *, tenant: Tenant) -> NewOrder:
+    """Return the order that a row describes, with a fresh id; the tenant's flow unless it has one.
 
     Raises:
         FieldError: a field breaks its rule.
     """
     given = row.fields
     description, reference = given.get("description"), given.get("reference")
-    metadata = given.get("metadata")
+    metadata, flow = given.get("metadata"), given.get("flow")
     if not isinstance(description, str):
         raise FieldError("description", "must be text" if description else "is required")
     if not (reference is None or isinstance(reference, str)):
         raise FieldError("reference", "must be text")
     if not (metadata is None or isinstance(metadata, dict)):
         raise FieldError("metadata", "must be an object")
+    if not (flow is None or flow in list(Flow)):
+        raise FieldError("flow", f"must be {' or '.join(Flow)}")
     return NewOrder(
         id=new_order_id(),
+        tenant_id=tenant.id,
+        flow=Flow(flow or tenant.flow),
         description=clean_description(description),
         reference=clean_reference(reference),
         metadata=clean_metadata(metadata),
@@ -180,8 +189,9 @@ def _csv_row(
             return Row(line, shown, f"is not UTF-8 in column {column}")
     fields: dict[str, Any] = {"description": values[names["description"]]}
     # An empty cell is how CSV says that there is none.
-    if reference := values.get(names["reference"], "").strip():
-        fields["reference"] = reference
+    for field in ("reference", "flow"):
+        if value := values.get(names[field], "").strip():
+            fields[field] = value
     if with_metadata:
         fields["metadata"] = {
             name: value for name, value in values.items() if name not in names.values() and value

@@ -52,5 +52,5 @@ class Principal(msgspec.Struct, frozen=True):
     flow: Flow
 
 
-#: Everybody, where keys are not asked for.
+#: Everybody, where keys are not asked for; the flow is that of a default tenant nobody has changed.
 ANYBODY: Final = Principal("", DEFAULT_TENANT, frozenset(Scope), Flow.SIMULATED)

@@ -44,6 +44,12 @@ def list_tenants(connection: Connection) -> list[Tenant]:
         return cursor.execute(_query("list_tenants")).fetchall()
 
 
+def get_tenant(connection: Connection, name: str) -> Tenant | None:
+    """Return a tenant; None for an unknown name."""
+    with connection.cursor(row_factory=args_row(_tenant)) as cursor:
+        return cursor.execute(_query("get_tenant"), {"name": name}).fetchone()
+
+
 def set_flow(connection: Connection, name: str, *, flow: Flow) -> Tenant | None:
     """Change what moves a tenant's new orders; None if there is no such tenant."""
     with connection.cursor(row_factory=args_row(_tenant)) as cursor:

@@ -70,6 +70,19 @@ class Access:
         with self._pool.connection() as connection:
             return access.list_tenants(connection)
 
+    def get_tenant(self, name: str) -> Tenant:
+        """Return a tenant.
+
+        Raises:
+            AccessError: there is no such tenant.
+        """
+        name = _name(name, of="tenant")
+        with self._pool.connection() as connection:
+            tenant = access.get_tenant(connection, name)
+        if tenant is None:
+            raise AccessError(f"There is no tenant {name!r}.")
+        return tenant
+
     def set_flow(self, name: str, *, flow: Flow) -> Tenant:
         """Change what moves a tenant's new orders.
 

@@ -167,6 +167,16 @@ def test_the_workers_end_with_a_master_that_is_killed(server: Server) -> None:
     server.wait_until_gone(workers)
 
 
+def test_without_keys_orders_move_as_the_default_tenants_do(
+    environment: dict[str, str], connection: psycopg.Connection, tmp_path: Path
+) -> None:
+    connection.execute("UPDATE tenants SET flow = 'reported' WHERE name = 'default'")
+    with serve(environment, tmp_path, workers=1) as server:
+        placed = server.send(POST, b"Content-Length: %d\r\n\r\n" % len(ORDER), ORDER)
+        assert json.loads(placed.body)["flow"] == "reported"
+    assert connection.execute("SELECT count(*) FROM outbox").fetchone() == (0,)
+
+
 def test_a_wrong_setting_is_one_line_at_start(environment: dict[str, str]) -> None:
     environment |= {"SLIMTRACK_API_THREADS": "many", "DATABASE_URL": "swordfish"}
     done = subprocess.run(

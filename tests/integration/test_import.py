@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,13 @@ import pytest
 from clients import Caller
 
 from slimtrack.commands.rows import Lines, Row, UnusableInputError, order_of, read_csv, read_jsonl
+from slimtrack.domain.access import Tenant
 from slimtrack.domain.errors import FieldError
+from slimtrack.domain.order import Flow
 
 EXAMPLE = Path(__file__).parents[2] / "examples/orders.csv"
+
+TENANT = Tenant(2, "shop", Flow.REPORTED, datetime(2026, 1, 31, tzinfo=UTC))
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -82,6 +87,32 @@ def test_refused_rows_are_kept_with_their_line_and_reason_and_the_rest_is_placed
         (5, "has"),
     ]
     assert connection.execute("SELECT description FROM orders").fetchall() == [("One",)]
+
+
+def test_orders_are_the_tenants_and_move_as_the_row_or_the_tenant_says(
+    slimtrack: Command, connection: psycopg.Connection[Any], tmp_path: Path
+) -> None:
+    connection.execute("INSERT INTO tenants (name, flow) VALUES ('shop', 'reported')")
+    csv = "description,reference,flow,city\nOne,1,,Berlin\nTwo,2,simulated,\nThree,3,fast,\n"
+    done = slimtrack("import", "-", "--tenant", "shop", given=csv)
+    assert (done.returncode, done.stdout.split(" (")[0]) == (
+        1,
+        "2 placed, 0 already there, 1 refused",
+    )
+    assert "flow must be simulated or reported" in (tmp_path / "stdin.rejected.jsonl").read_text()
+    lines = '{"description": "Four", "flow": "reported"}\n{"description": "Five", "reference": "1"}'
+    assert slimtrack("import", "-", given=lines).returncode == 0
+    assert connection.execute(
+        "SELECT description, name, orders.flow, metadata FROM orders"
+        " JOIN tenants ON tenants.id = tenant_id ORDER BY description"
+    ).fetchall() == [
+        ("Five", "default", "simulated", {}),
+        ("Four", "default", "reported", {}),
+        ("One", "shop", "reported", {"city": "Berlin"}),
+        ("Two", "shop", "simulated", {}),
+    ]
+    nobody = slimtrack("import", "-", "--tenant", "nobody", given=lines)
+    assert (nobody.returncode, nobody.stderr) == (1, "There is no tenant 'nobody'.\n")
 
 
 def test_unusable_input_is_named_and_nothing_is_placed(
@@ -154,7 +185,16 @@ def test_a_row_that_is_too_long_is_refused_and_those_behind_it_are_read() -> Non
 
 
 def test_fields_of_other_types_are_refused() -> None:
-    for line in ('{"description": 7}', '{"description": "x", "reference": 7}', "{}"):
+    for line in (
+        '{"description": 7}',
+        '{"description": "x", "reference": 7}',
+        '{"description": "x", "metadata": []}',
+        '{"description": "x", "flow": 7}',
+        '{"description": "x", "flow": []}',
+        '{"description": "x", "flow": ""}',
+        '{"description": "x", "flow": "teleported"}',
+        "{}",
+    ):
         [row] = read_jsonl(Lines(BytesIO(line.encode())), columns={})
         with pytest.raises(FieldError):
-            order_of(row)
+            order_of(row, tenant=TENANT)

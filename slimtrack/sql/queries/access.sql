@@ -7,6 +7,9 @@ RETURNING id, name, flow, created_at;
 -- list_tenants --
 SELECT id, name, flow, created_at FROM tenants ORDER BY id;
 
+-- get_tenant --
+SELECT id, name, flow, created_at FROM tenants WHERE name = %(name)s;
+
 -- set_flow --
 UPDATE tenants SET flow = %(flow)s WHERE name = %(name)s
 RETURNING id, name, flow, created_at;
