@@ -7,6 +7,8 @@ from importlib.resources import files
 from typing import Final
 
 _NAME: Final = re.compile(r"^-- (\w+) --$", re.MULTILINE)
+#: The block that is no statement, but a part of many.
+_COLUMNS: Final = "order_columns"
 _COMMENT: Final = re.compile(r"^\s*--.*\n", re.MULTILINE)
 
 
@@ -27,5 +29,18 @@ def parse(text: str) -> dict[str, str]:
 
 @cache
 def load(file_name: str) -> Mapping[str, str]:
-    """Return the statements of ``queries/<file_name>`` by name."""
+    """Return the statements of ``queries/<file_name>`` by name.
+
+    ``{order_columns}`` stands for the block of this name in ``orders.sql``, in every file.
+    """
+    statements = _read(file_name)
+    columns = _read("orders.sql")[_COLUMNS]
+    return {
+        name: statement.replace(f"{{{_COLUMNS}}}", columns)
+        for name, statement in statements.items()
+        if name != _COLUMNS
+    }
+
+
+def _read(file_name: str) -> dict[str, str]:
     return parse((files("slimtrack.sql") / "queries" / file_name).read_text("utf-8"))

@@ -1,3 +1,9 @@
+-- order_columns --
+-- What an order is made of; stands for {order_columns} in all other statements.
+orders.id, orders.tracking_number, orders.reference, orders.description, orders.metadata,
+       orders.flow, orders.status, orders.delivery_attempts, orders.version, orders.created_at,
+       orders.updated_at;
+
 -- place_orders --
 -- Store orders with their first event and, unless only reports move them, the outbox row of
 -- their first stage. An order whose id or reference is taken is left out: only the ids that were
@@ -43,8 +49,7 @@ SELECT id, tracking_number FROM placed;
 
 -- find_orders --
 -- The orders that have one of these ids, or one of these references of their tenant.
-SELECT id, tracking_number, reference, description, metadata, flow, status, delivery_attempts, version,
-       created_at, updated_at, tenant_id
+SELECT {order_columns}, tenant_id
   FROM orders
  WHERE id = ANY(%(ids)s)
     OR (tenant_id = ANY(%(tenant_ids)s) AND reference = ANY(%(references)s));
@@ -55,8 +60,7 @@ SELECT id FROM orders WHERE tracking_number = %(tracking_number)s;
 
 -- get_order --
 -- One order; no row for an unknown id, or one of another tenant.
-SELECT id, tracking_number, reference, description, metadata, flow, status, delivery_attempts, version,
-       created_at, updated_at
+SELECT {order_columns}
   FROM orders
  WHERE id = %(order_id)s AND (%(tenant_id)s::integer IS NULL OR tenant_id = %(tenant_id)s);
 
@@ -68,8 +72,7 @@ SELECT version
 
 -- lock_order --
 -- The same, and nobody else changes it until the transaction ends.
-SELECT id, tracking_number, reference, description, metadata, flow, status, delivery_attempts, version,
-       created_at, updated_at
+SELECT {order_columns}
   FROM orders
  WHERE id = %(order_id)s AND (%(tenant_id)s::integer IS NULL OR tenant_id = %(tenant_id)s)
    FOR NO KEY UPDATE;
@@ -78,7 +81,7 @@ SELECT id, tracking_number, reference, description, metadata, flow, status, deli
 -- The orders of a tenant in some statuses, in the order of their ids, which is that of their
 -- making: a walk through the index for each status, and the first of all that they find. The bounds
 -- on the id are those of the cursor, and of the times of making as far as the ids know them.
-SELECT orders.id, orders.tracking_number, orders.reference, orders.description, orders.metadata, orders.flow, orders.status, orders.delivery_attempts, orders.version, orders.created_at, orders.updated_at
+SELECT {order_columns}
   FROM unnest(%(statuses)s::text[]) AS wanted (status)
  CROSS JOIN LATERAL (
     SELECT order_id
@@ -95,8 +98,7 @@ SELECT orders.id, orders.tracking_number, orders.reference, orders.description, 
 -- search_orders --
 -- The same where something else is asked for that an index finds: a part of the metadata, or when
 -- it changed last.
-SELECT id, tracking_number, reference, description, metadata, flow, status, delivery_attempts, version,
-       created_at, updated_at
+SELECT {order_columns}
   FROM orders
  WHERE tenant_id = %(tenant_id)s
    AND status = ANY(%(statuses)s::text[])
@@ -169,9 +171,8 @@ WITH changed AS (
       FROM changed
      WHERE %(fan_out)s
 )
-SELECT id, tracking_number, reference, description, metadata, flow, status, delivery_attempts, version,
-       created_at, updated_at
-  FROM changed;
+SELECT {order_columns}
+  FROM changed AS orders;
 
 -- advance_orders --
 -- Bring the orders of a set of outbox rows through one stage. The deletion is the claim: a row

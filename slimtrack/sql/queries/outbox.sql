@@ -181,8 +181,7 @@ WITH claimed AS (
 SELECT claimed.id, tenant_id, claimed.correlation_id,
        sequence, kind, order_events.status, message, reason, location, source, attempt, corrects,
        occurred_at, recorded_at,
-       orders.id, tracking_number, reference, description, metadata, flow, orders.status,
-       delivery_attempts, version, created_at, updated_at
+       {order_columns}
   FROM claimed
   -- By arrays, as in advance_orders: a plain join reads both tables as far as the newest order.
   JOIN (SELECT * FROM order_events
