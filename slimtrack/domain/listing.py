@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -40,45 +41,24 @@ class Listing(msgspec.Struct, frozen=True, kw_only=True):
     oldest_first: bool = False
 
     @property
-    def needs_search(self) -> bool:
-        """Whether it asks for more than statuses and times of making."""
-        return bool(self.metadata or self.updated_after or self.updated_before)
+    def indexed(self) -> tuple[str, ...]:
+        """What it asks for beside statuses and times of making, the rarest first."""
+        asked = {
+            "reference": self.reference,
+            "tracking_number": self.tracking_number,
+            "updated_at": self.updated_after or self.updated_before,
+            "metadata": self.metadata or None,
+        }
+        return tuple(name for name, value in asked.items() if value is not None)
 
     @property
     def is_plain(self) -> bool:
         """Whether it asks for statuses at most."""
-        return not (
-            self.needs_search
-            or self.reference is not None
-            or self.tracking_number is not None
-            or (self.after, self.before) != (_FIRST, _LAST)
-        )
-
-    def shows(self, order: Order) -> bool:
-        """Whether an order that has the reference or tracking number fits all else."""
-        return (
-            order.status in self.statuses
-            and self.after < order.id < self.before
-            and (self.updated_after is None or order.updated_at >= self.updated_after)
-            and (self.updated_before is None or order.updated_at < self.updated_before)
-            and all(order.metadata.get(name) == value for name, value in self.metadata.items())
-        )
+        return not self.indexed and (self.after, self.before) == (_FIRST, _LAST)
 
 
-class OrderPage(msgspec.Struct, frozen=True):
-    """One page of a list of orders.
-
-    Attributes:
-        orders: those on the page.
-        page: its number, where it was asked for by number.
-        page_size: how many orders it may have.
-        total: how many there are in all; counted up to 10,000, and only for pages by number that
-            ask for statuses at most.
-        next_cursor: asks for the page after this one; None on the last.
-    """
+class Found(NamedTuple):
+    """Orders of a listing; where that had to end too early, the id up to which all are found."""
 
     orders: list[Order]
-    page: int | None
-    page_size: int
-    total: int | None
-    next_cursor: str | None
+    reach: UUID | None

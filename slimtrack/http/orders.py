@@ -10,7 +10,6 @@ import msgspec
 from slimtrack.domain.access import Scope
 from slimtrack.domain.errors import ReferenceTakenError
 from slimtrack.domain.idempotency import Answer
-from slimtrack.domain.listing import Listing, OrderPage
 from slimtrack.domain.order import NewOrder, Order
 from slimtrack.http import answers, queries, schemas
 from slimtrack.http.auth import Scopes
@@ -41,32 +40,21 @@ class OrderCollection:
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """List orders, newest first."""
-        query = queries.read_list_query(req.params, tenant_id=req.context.principal.tenant_id)
-        page = self._list(query)
-        resp.media = page
-        if page.next_cursor and page.page is None:
-            changes = {"cursor": page.next_cursor}
-        elif page.next_cursor:
-            changes = {"page": str((page.page or 0) + 1)}
-        else:
-            return
-        resp.set_header("Link", queries.link_to(req.path, req.params, **changes))
-
-    def _list(self, query: queries.ListQuery) -> OrderPage:
-        listing, (number, size) = query
-        if listing.reference is not None or listing.tracking_number is not None:
-            found = self._tracking.find(listing)
-            orders = [found] if found and number in {None, 1} else []
-            return OrderPage(orders, number, size, int(found is not None), None)
-        offset = ((number or 1) - 1) * size
-        orders = self._tracking.list(listing, limit=size + 1, offset=offset)
-        following = queries.make_cursor(orders[size - 1].id) if len(orders) > size else None
-        return OrderPage(orders[:size], number, size, self._count(listing, number), following)
-
-    def _count(self, listing: Listing, number: int | None) -> int | None:
-        if number is None or not listing.is_plain:
-            return None
-        return self._tracking.count(listing, limit=_COUNTED)
+        tenant_id = req.context.principal.tenant_id
+        listing, page = queries.read_list_query(req.params, tenant_id=tenant_id)
+        number, size = page
+        found = self._tracking.list(listing, limit=size + 1, offset=((number or 1) - 1) * size)
+        orders = found.orders[:size]
+        last = orders[-1].id if len(found.orders) > size else found.reach
+        cursor = queries.make_cursor(last) if last else None
+        total = (
+            self._tracking.count(listing, limit=_COUNTED) if number and listing.is_plain else None
+        )
+        resp.media = schemas.OrderPage(orders, number, size, total, cursor)
+        if cursor:
+            by_number = found.reach is None
+            link = queries.link_to_next(req, page, cursor=cursor, by_number=by_number)
+            resp.set_header("Link", link)
 
 
 class OrderItem:

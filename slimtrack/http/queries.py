@@ -19,7 +19,8 @@ from slimtrack.http.problems import Fault
 
 T = TypeVar("T")
 
-MAX_PAGE: Final = 1_000_000_000  # times MAX_PAGE_SIZE is still an OFFSET that PostgreSQL takes
+#: Orders that pages by number lead to: each page has to pass all before it.
+MAX_DEPTH: Final = 10_000
 MAX_PAGE_SIZE: Final = 100
 PAGE_SIZE: Final = 10
 #: Names and values of the metadata that one list may ask for, and the characters of one of them.
@@ -110,10 +111,23 @@ def read_form(parameters: Mapping[str, str | list[str]], *, forms: tuple[str, ..
     return chosen
 
 
-def link_to(path: str, parameters: Mapping[str, str | list[str]], **changes: str) -> str:
-    """Return the value of a Link header for the next part of a list."""
-    query = {**parameters, **changes}
-    return f'<{path}?{urlencode(query, doseq=True)}>; rel="next"'
+def link_to_next(req: falcon.Request, page: Page, *, cursor: str, by_number: bool) -> str:
+    """Return the Link to what follows a page: its number, or its cursor where that leads further.
+
+    Args:
+        req: the request for the page.
+        page: the page.
+        cursor: asks for what follows.
+        by_number: whether the next number would show the same.
+    """
+    query = dict(req.params)
+    if page.page and by_number and (page.page + 1) * page.page_size <= MAX_DEPTH:
+        query["page"] = str(page.page + 1)
+    else:
+        query |= {"cursor": cursor, "limit": str(page.page_size)}
+        query.pop("page", None)
+        query.pop("page_size", None)
+    return f'<{req.path}?{urlencode(query, doseq=True)}>; rel="next"'
 
 
 def make_cursor(order_id: UUID) -> str:
@@ -212,10 +226,12 @@ class _Reader:
             )
         if by_cursor:
             return Page(None, self.one("limit", _whole_number(MAX_PAGE_SIZE)) or PAGE_SIZE)
-        return Page(
-            self.one("page", _whole_number(MAX_PAGE)) or 1,
-            self.one("page_size", _whole_number(MAX_PAGE_SIZE)) or PAGE_SIZE,
-        )
+        number = self.one("page", _whole_number(MAX_DEPTH)) or 1
+        size = self.one("page_size", _whole_number(MAX_PAGE_SIZE)) or PAGE_SIZE
+        if number * size > MAX_DEPTH:
+            rule = f"times page_size must be at most {MAX_DEPTH}: use the cursor to go further"
+            self.faults.append(Fault("page", rule))
+        return Page(number, size)
 
     def _read(self, name: str, text: str, read: Callable[[str], T]) -> T | None:
         try:

@@ -23,6 +23,7 @@ from slimtrack.domain.order import (
     MAX_SOURCE,
     Flow,
     NewOrder,
+    Order,
     Status,
     new_order_id,
 )
@@ -153,6 +154,26 @@ class History(msgspec.Struct):
 
     order_id: UUID
     events: Sequence[OrderEvent]
+
+
+class OrderPage(msgspec.Struct, frozen=True):
+    """One page of a list of orders.
+
+    Attributes:
+        orders: those on the page.
+        page: its number, where it was asked for by number.
+        page_size: how many orders it may have.
+        total: how many there are in all; counted up to 10,000, and only for pages by number that
+            ask for statuses at most.
+        next_cursor: asks for the page after this one; None on the last. A list that asks for what
+            few orders have may have it on a page with room left.
+    """
+
+    orders: list[Order]
+    page: int | None
+    page_size: int
+    total: int | None
+    next_cursor: str | None
 
 
 _PLACE: Final = msgspec.json.Decoder(PlaceOrder)

@@ -7,11 +7,9 @@ from uuid import UUID
 
 import msgspec
 import psycopg
-from psycopg import sql
 from psycopg.rows import args_row, scalar_row
 
 from slimtrack.domain.event import MESSAGES, EventKind, OrderEvent
-from slimtrack.domain.listing import Listing
 from slimtrack.domain.order import Flow, NewOrder, Order, Status, sources_of, time_of
 from slimtrack.domain.outcome import Outcome
 from slimtrack.domain.schedule import Due
@@ -175,7 +173,8 @@ def find_orders(
 
     parameters = {"ids": ids, "tenant_ids": tenant_ids, "references": references}
     with connection.cursor(row_factory=args_row(read), binary=True) as cursor:
-        return cursor.execute(_query("find_orders"), parameters).fetchall()
+        # Not prepared: a plan that was made while there were few orders would scan all of them.
+        return cursor.execute(_query("find_orders"), parameters, prepare=False).fetchall()
 
 
 def find_order_id(connection: Connection, tracking_number: int) -> UUID | None:
@@ -209,57 +208,10 @@ def get_version(
         return cursor.execute(_query("get_version"), parameters, prepare=True).fetchone()
 
 
-def walk_orders(
-    connection: Connection, listing: Listing, *, limit: int, offset: int = 0
-) -> list[Order]:
-    """Return orders by their statuses and times of making, in the order that is asked for."""
-    return _list(connection, "walk_orders", listing, limit=limit, offset=offset)
-
-
-def search_orders(
-    connection: Connection, listing: Listing, *, limit: int, offset: int = 0
-) -> list[Order]:
-    """Return orders by all that a listing may ask for, in the order that is asked for."""
-    return _list(connection, "search_orders", listing, limit=limit, offset=offset)
-
-
 def _get(connection: Connection, name: str, order_id: UUID, tenant_id: int | None) -> Order | None:
     parameters = {"order_id": order_id, "tenant_id": tenant_id}
     with connection.cursor(row_factory=args_row(order_of), binary=True) as cursor:
         return cursor.execute(_query(name), parameters, prepare=True).fetchone()
-
-
-def _list(
-    connection: Connection, name: str, listing: Listing, *, limit: int, offset: int
-) -> list[Order]:
-    direction = sql.SQL("ASC" if listing.oldest_first else "DESC")
-    query = sql.SQL(_query(name)).format(direction=direction)
-    parameters = {
-        "tenant_id": listing.tenant_id,
-        "statuses": sorted(listing.statuses),
-        "after": listing.after,
-        "before": listing.before,
-        "metadata": msgspec.json.encode(listing.metadata).decode() if listing.metadata else None,
-        "updated_after": listing.updated_after,
-        "updated_before": listing.updated_before,
-        "limit": limit,
-        "offset": offset,
-    }
-    with connection.cursor(row_factory=args_row(order_of), binary=True) as cursor:
-        # Never a prepared statement: a plan that suits every filter suits none.
-        return cursor.execute(query, parameters, prepare=False).fetchall()
-
-
-def count_orders(connection: Connection, listing: Listing, *, limit: int) -> int:
-    """Return how many orders of a tenant have one of the statuses, counting up to a limit."""
-    parameters = {
-        "tenant_id": listing.tenant_id,
-        "statuses": sorted(listing.statuses),
-        "limit": limit,
-    }
-    with connection.cursor(row_factory=scalar_row, binary=True) as cursor:
-        cursor.execute(_query("count_orders"), parameters, prepare=False)
-        return int(cursor.fetchone() or 0)
 
 
 def list_order_events(

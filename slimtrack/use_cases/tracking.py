@@ -10,11 +10,12 @@ from slimtrack import faults
 from slimtrack.domain.errors import OrderNotFoundError, ReferenceTakenError
 from slimtrack.domain.event import OrderEvent
 from slimtrack.domain.idempotency import Answer, Once
-from slimtrack.domain.listing import Listing
+from slimtrack.domain.listing import Found, Listing
 from slimtrack.domain.order import NewOrder, Order, Status
 from slimtrack.routing import Schedule
 from slimtrack.sql import orders
 from slimtrack.sql.errors import unavailable_if_away
+from slimtrack.sql.listing import count_orders, list_orders
 from slimtrack.sql.pool import Pool, run
 from slimtrack.use_cases.changing import Changes, name_of
 from slimtrack.use_cases.rehearsal import advance_tested
@@ -143,15 +144,17 @@ class Tracking:
             raise OrderNotFoundError(order_id)
         return version
 
-    def list(self, listing: Listing, *, limit: int, offset: int = 0) -> list[Order]:
+    def list(self, listing: Listing, *, limit: int, offset: int = 0) -> Found:
         """Return the orders that a listing asks for.
+
+        There may be more of them although there are less than ``limit``, if it asks for what few
+        have: all up to the reach are looked at, and the next list goes on from there.
 
         Raises:
             UnavailableError: the database does not answer.
         """
-        find = orders.search_orders if listing.needs_search else orders.walk_orders
         return self._retried(
-            lambda connection: find(connection, listing, limit=limit, offset=offset)
+            lambda connection: list_orders(connection, listing, limit=limit, offset=offset)
         )
 
     def count(self, listing: Listing, *, limit: int) -> int:
@@ -160,34 +163,7 @@ class Tracking:
         Raises:
             UnavailableError: the database does not answer.
         """
-        return self._retried(
-            lambda connection: orders.count_orders(connection, listing, limit=limit)
-        )
-
-    def find(self, listing: Listing) -> Order | None:
-        """Return the one order with a listing's reference or tracking number, if it fits all else.
-
-        Raises:
-            UnavailableError: the database does not answer.
-        """
-
-        def look(connection: orders.Connection) -> Order | None:
-            if listing.tracking_number is not None:
-                order_id = orders.find_order_id(connection, listing.tracking_number)
-                if order_id is None:
-                    return None
-                return orders.get_order(connection, order_id, tenant_id=listing.tenant_id)
-            found = orders.find_orders(
-                connection,
-                ids=[],
-                tenant_ids=[listing.tenant_id],
-                references=[listing.reference or ""],
-            )
-            return found[0][1] if found else None
-
-        order = self._retried(look)
-        fits = order and listing.reference in {None, order.reference} and listing.shows(order)
-        return order if fits else None
+        return self._retried(lambda connection: count_orders(connection, listing, limit=limit))
 
     def history(self, order: UUID | int, *, tenant_id: int | None = None) -> Sequence[OrderEvent]:
         """Return the events of one order, oldest first.

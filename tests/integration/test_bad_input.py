@@ -235,7 +235,15 @@ def requests() -> Iterator[tuple[str, Bad]]:
         yield f"{method} {path}", Bad(405, "method-not-allowed", method, path, headers={})
     for path in ("/", "/api", "/api/order", BULK + "/x/y", "/metrics", "/docs/../etc/passwd"):
         yield f"GET {path}", Bad(404, "path-not-found", "GET", path, headers={})
-    for query in ("page=0", "limit=x", "status=gone", "cursor=%00", "metadata=a", "x=1"):
+    for query in (
+        "page=0",
+        "page=101&page_size=100",
+        "limit=x",
+        "status=gone",
+        "cursor=%00",
+        "metadata=a",
+        "x=1",
+    ):
         yield f"list ?{query}", Bad(400, "invalid-query", "GET", query=query, headers={})
     for token in ("", "x", new_token()):
         headers = {"Authorization": f"Bearer {token}"}

@@ -1,14 +1,17 @@
 """Lists of orders: filters, pages, cursors."""
 
+import random
 import re
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import psycopg
 import pytest
 from clients import Caller
 
 from slimtrack.domain.tracking_code import parse_code
+from slimtrack.http import queries
+from slimtrack.sql import listing
 
 
 def ids(caller: Caller, query: str = "") -> list[str]:
@@ -113,6 +116,94 @@ def test_orders_are_found_by_their_metadata(caller: Caller) -> None:
     assert ids(caller, "metadata=city=") == []
 
 
+def test_what_only_adds_to_a_history_is_a_change_too(caller: Caller) -> None:
+    first, second = place(caller, 2)
+    for status in ("processing", "in_transit"):
+        caller.command(first, "reports", {"status": status})
+    for name, body in {
+        "reports": {"status": "processing"},
+        "corrections": {"sequence": 1, "message": "Not here"},
+    }.items():
+        changed = caller.command(first, name, body).json["updated_at"]
+        assert ids(caller, f"updated_after={changed}") == [first]
+        assert ids(caller, f"updated_before={changed}") == [second]
+
+
+@pytest.fixture
+def known(caller: Caller) -> list[dict[str, Any]]:
+    """Forty orders of all kinds, newest first, among others of another tenant's."""
+    choice = random.Random(11)  # noqa: S311 - a choice
+    for number in range(40):
+        city = choice.choice(["Berlin", "Bonn", "Kiel"])
+        order = caller.place(reference=f"PO-{number}", metadata={"city": city})["id"]
+        for status in ["processing", "in_transit", "lost"][: choice.randrange(4)]:
+            caller.command(order, "reports", {"status": status})
+    found = caller.simulate_get("/api/orders?limit=100").json["orders"]
+    for order in choice.sample(found, 20):
+        caller.command(order["id"], "corrections", {"sequence": 1, "message": "Not here"})
+    orders: list[dict[str, Any]] = caller.simulate_get("/api/orders?limit=100").json["orders"]
+    return orders
+
+
+@pytest.mark.parametrize("most", [1, 5, 1000])
+def test_filters_show_just_what_fits_however_little_a_list_may_look_at(
+    caller: Caller, known: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(listing, "MOST", most)
+    monkeypatch.setattr(listing, "MOST_METADATA", most)
+    choice = random.Random(most)  # noqa: S311 - a choice
+    shown = 0
+    for _ in range(25):
+        at = {name: choice.choice(known)[name] for name in ("created_at", "updated_at")}
+        query = {
+            "status": choice.choice(["received", "processing", "in_transit", "lost"]),
+            "metadata": "city=" + choice.choice(["Berlin", "Bonn"]),
+            "reference": choice.choice(known)["reference"],
+            "tracking_code": choice.choice(known)["tracking_code"],
+            "created_after": at["created_at"],
+            "created_before": choice.choice(known)["created_at"],
+            "updated_after": at["updated_at"],
+            "updated_before": choice.choice(known)["updated_at"],
+        }
+        likely = {"reference": 0.03, "tracking_code": 0.03}
+        query = {
+            name: text for name, text in query.items() if choice.random() < likely.get(name, 0.3)
+        }
+        fitting = [order["id"] for order in known if fits(order, query)]
+        shown += len(fitting)
+        for way in ({"limit": "3"}, {"page_size": "3"}):
+            assert walk(caller, urlencode(query | way)) == fitting, query
+        assert (
+            walk(caller, urlencode({**query, "limit": "4", "sort": "created_at"})) == fitting[::-1]
+        )
+    assert shown > 100
+
+
+def fits(order: dict[str, Any], query: dict[str, str]) -> bool:
+    """Tell whether an order is one that a query asks for."""
+    return bool(
+        query.get("status", order["status"]) == order["status"]
+        and query.get("metadata", "city=" + order["metadata"]["city"]).endswith(
+            order["metadata"]["city"]
+        )
+        and query.get("reference", order["reference"]) == order["reference"]
+        and query.get("tracking_code", order["tracking_code"]) == order["tracking_code"]
+        and query.get("created_after", "") <= order["created_at"]
+        and query.get("created_before", "9") > order["created_at"]
+        and query.get("updated_after", "") <= order["updated_at"]
+        and query.get("updated_before", "9") > order["updated_at"]
+    )
+
+
+def test_after_the_last_page_by_number_the_link_goes_on_by_cursor(
+    caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queries, "MAX_DEPTH", 4)
+    placed = place(caller, 9)
+    assert "cursor=" in caller.simulate_get("/api/orders?page=2&page_size=2").headers["Link"]
+    assert walk(caller, "page_size=2") == placed
+
+
 WRONG = {
     "status=shipped": "status",
     "status=": "status",
@@ -126,6 +217,8 @@ WRONG = {
     "cursor=": "cursor",
     "cursor=%00": "cursor",
     "limit=5&page=2": "page",
+    "page=1001": "page",
+    "page=101&page_size=100": "page",
     "cursor=AAAA&page_size=2": "cursor",
     "created_after=yesterday": "created_after",
     "created_after=2026-01-31": "created_after",

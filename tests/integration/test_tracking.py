@@ -94,10 +94,12 @@ def test_orders_are_listed_newest_first_a_page_at_a_time(tracking: Tracking) -> 
     assert tracking.count(every, limit=10) == 5
     assert tracking.count(every, limit=3) == 3
     shown = [
-        order.id for offset in (0, 2, 4) for order in tracking.list(every, limit=2, offset=offset)
+        order.id
+        for offset in (0, 2, 4)
+        for order in tracking.list(every, limit=2, offset=offset).orders
     ]
     assert shown == sorted(ids, reverse=True)
-    assert tracking.list(every, limit=2, offset=6) == []
+    assert tracking.list(every, limit=2, offset=6) == ([], None)
 
 
 def test_an_unknown_order_is_not_found(tracking: Tracking) -> None:

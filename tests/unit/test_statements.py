@@ -46,7 +46,7 @@ def test_every_named_statement_is_loaded_whole_and_has_its_function(file_name: s
     assert list(loaded) == [name for name in names if name != "order_columns"]
     assert loaded
     for name, statement in loaded.items():
-        assert re.match(r"SELECT|INSERT|UPDATE|DELETE|WITH", statement), name
+        assert re.match(r"SELECT|INSERT|UPDATE|DELETE|WITH|EXPLAIN", statement), name
         assert ";" not in statement, name
         assert "order_columns" not in statement, name
         assert getattr(module, name).__module__ == module.__name__

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from slimtrack.domain.access import Scope
-from slimtrack.domain.listing import OrderPage
 from slimtrack.domain.order import Order
 from slimtrack.domain.outcome import Outcome, reference_of
 from slimtrack.http import bulk, flow, health, orders, queries, schemas
@@ -121,8 +120,10 @@ OPERATIONS: Final = (
         name="list_orders",
         summary="List orders",
         description="Newest first. Page by number (page, page_size), or by cursor (limit, then the"
-        " cursor of each answer), which orders that arrive meanwhile do not shift.",
-        answer=OrderPage,
+        " cursor of each answer), which orders that arrive meanwhile do not shift. The last page is"
+        " the one without a next_cursor: before it, one that asks for metadata or times of change"
+        " may have room left, or be empty.",
+        answer=schemas.OrderPage,
         parameters=queries.PARAMETERS,
         own_problems=("invalid-query",),
         headers=("Link",),

@@ -109,8 +109,9 @@ PARAMETERS: Final[Mapping[str, Json]] = {
     },
     "page": {
         "in": "query",
-        "description": "Which page. Not together with cursor or limit.",
-        "schema": {"type": "integer", "minimum": 1, "maximum": queries.MAX_PAGE, "default": 1},
+        "description": f"Which page; page times page_size is at most {queries.MAX_DEPTH:,}. Not"
+        " together with cursor or limit.",
+        "schema": {"type": "integer", "minimum": 1, "maximum": queries.MAX_DEPTH, "default": 1},
     },
     "page_size": {
         "in": "query",

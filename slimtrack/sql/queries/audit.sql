@@ -48,7 +48,8 @@ SELECT order_id
  LIMIT %(limit)s;
 
 -- find_contradictions --
--- Orders whose status is not that of the event that set it, or not where lists look for it (I5).
+-- Orders whose status is not that of the event that set it, or that are not where lists look for
+-- them (I5).
 SELECT id
   FROM orders
   LEFT JOIN order_events ON order_events.order_id = id AND sequence = status_sequence
@@ -56,6 +57,7 @@ SELECT id
  WHERE order_events.status IS DISTINCT FROM orders.status
     OR order_statuses.status IS DISTINCT FROM orders.status
     OR order_statuses.tenant_id IS DISTINCT FROM orders.tenant_id
+    OR order_statuses.updated_at IS DISTINCT FROM orders.updated_at
  LIMIT %(limit)s;
 
 -- find_strays --

@@ -24,10 +24,10 @@ WITH given AS (
            created_at, created_at
       FROM given
         ON CONFLICT DO NOTHING
-    RETURNING id, tenant_id, flow, tracking_number
+    RETURNING id, tenant_id, flow, tracking_number, updated_at
 ), located AS (
-    INSERT INTO order_statuses (order_id, tenant_id, status)
-    SELECT id, tenant_id, %(status)s FROM placed
+    INSERT INTO order_statuses (order_id, tenant_id, status, updated_at)
+    SELECT id, tenant_id, %(status)s, updated_at FROM placed
 ), recorded AS (
     INSERT INTO order_events
            (order_id, sequence, status, message, idempotency_key, correlation_id, occurred_at)
@@ -77,51 +77,6 @@ SELECT {order_columns}
  WHERE id = %(order_id)s AND (%(tenant_id)s::integer IS NULL OR tenant_id = %(tenant_id)s)
    FOR NO KEY UPDATE;
 
--- walk_orders --
--- The orders of a tenant in some statuses, in the order of their ids, which is that of their
--- making: a walk through the index for each status, and the first of all that they find. The bounds
--- on the id are those of the cursor, and of the times of making as far as the ids know them.
-SELECT {order_columns}
-  FROM unnest(%(statuses)s::text[]) AS wanted (status)
- CROSS JOIN LATERAL (
-    SELECT order_id
-      FROM order_statuses
-     WHERE tenant_id = %(tenant_id)s AND order_statuses.status = wanted.status
-       AND order_id > %(after)s AND order_id < %(before)s
-     ORDER BY order_id {direction}
-     LIMIT %(limit)s + %(offset)s
- ) AS found
-  JOIN orders ON orders.id = found.order_id
- ORDER BY found.order_id {direction}
- LIMIT %(limit)s OFFSET %(offset)s;
-
--- search_orders --
--- The same where something else is asked for that an index finds: a part of the metadata, or when
--- it changed last.
-SELECT {order_columns}
-  FROM orders
- WHERE tenant_id = %(tenant_id)s
-   AND status = ANY(%(statuses)s::text[])
-   AND id > %(after)s AND id < %(before)s
-   AND (%(metadata)s::text IS NULL
-        OR (metadata @> %(metadata)s::text::jsonb AND metadata <> '{{}}'))
-   AND (%(updated_after)s::timestamptz IS NULL
-        OR (updated_at >= %(updated_after)s
-            AND id = ANY(ARRAY(SELECT order_id FROM order_events
-                                WHERE recorded_at >= %(updated_after)s
-                                  AND (%(updated_before)s::timestamptz IS NULL
-                                       OR recorded_at < %(updated_before)s)))))
-   AND (%(updated_before)s::timestamptz IS NULL OR updated_at < %(updated_before)s)
- ORDER BY id {direction}
- LIMIT %(limit)s OFFSET %(offset)s;
-
--- count_orders --
--- How many orders of a tenant are in some statuses, counted no further than a limit.
-SELECT count(*)
-  FROM (SELECT FROM order_statuses
-         WHERE tenant_id = %(tenant_id)s AND status = ANY(%(statuses)s::text[])
-         LIMIT %(limit)s) AS counted;
-
 -- list_order_events --
 -- The history of one order, oldest first; no rows for an unknown one, or one of another tenant.
 SELECT sequence, kind, status, message, reason, location, source, attempt, corrects, occurred_at,
@@ -137,7 +92,7 @@ SELECT sequence, kind, status, message, reason, location, source, attempt, corre
 -- order moves there, and what is due after that gets its row.
 WITH changed AS (
     UPDATE orders
-       SET version = version + 1, updated_at = now(),
+       SET version = version + 1, updated_at = greatest(updated_at, now()),
            status = coalesce(%(to_status)s::text, status),
            status_sequence = CASE WHEN %(to_status)s::text IS NULL THEN status_sequence
                                   ELSE version + 1 END,
@@ -146,8 +101,9 @@ WITH changed AS (
      WHERE id = %(order_id)s
     RETURNING *
 ), located AS (
-    UPDATE order_statuses SET status = %(to_status)s
-     WHERE order_id = (SELECT id FROM changed) AND %(to_status)s::text IS NOT NULL
+    UPDATE order_statuses
+       SET status = coalesce(%(to_status)s::text, status), updated_at = greatest(updated_at, now())
+     WHERE order_id = (SELECT id FROM changed)
 ), recorded AS (
     INSERT INTO order_events
            (order_id, sequence, kind, status, message, reason, location, source, attempt, corrects,
@@ -188,7 +144,7 @@ WITH claimed AS (
        SET status = %(to_status)s, version = version + 1, status_sequence = version + 1,
            delivery_attempts = delivery_attempts
                + (%(to_status)s::text = 'out_for_delivery')::integer,
-           updated_at = now()
+           updated_at = greatest(updated_at, now())
      -- Never a join: the outbox is nearly always empty when it is analysed, and the plan that
      -- suits an empty table takes seconds on a full one. IS TRUE keeps the planner from making
      -- one of IN, which it then looks up in a hash table.
@@ -197,7 +153,7 @@ WITH claimed AS (
        AND ((id, status_sequence) IN (SELECT order_id, from_sequence FROM claimed)) IS TRUE
     RETURNING id, version, delivery_attempts
 ), located AS (
-    UPDATE order_statuses SET status = %(to_status)s
+    UPDATE order_statuses SET status = %(to_status)s, updated_at = greatest(updated_at, now())
      WHERE order_id = ANY(ARRAY(SELECT id FROM moved))
 ), matched AS (
     -- No row starts from a later event than the one that set the status: the latest matched.

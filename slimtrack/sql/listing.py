@@ -1,0 +1,115 @@
+"""The statements that list orders; they never commit."""
+
+from typing import Any, Final
+
+import msgspec
+import psycopg
+from psycopg import sql
+from psycopg.rows import args_row, scalar_row
+
+from slimtrack.domain.listing import Found, Listing
+from slimtrack.domain.order import Order, first_id_of
+from slimtrack.sql import statements
+from slimtrack.sql.orders import order_of
+
+Connection = psycopg.Connection[Any]
+
+#: Orders that one list looks at, at most: what an index finds for it, or in each status those that
+#: a walk passes. A few milliseconds' worth; metadata has to be fetched, which takes longer.
+MOST: Final = 5_000
+MOST_METADATA: Final = 2_000
+
+
+def list_orders(connection: Connection, listing: Listing, *, limit: int, offset: int = 0) -> Found:
+    """Return the orders that a listing asks for, by the cheapest way that there is."""
+    for by in listing.indexed:
+        if by == "metadata" and estimate_orders(connection, listing) > MOST_METADATA:
+            continue
+        found = search_orders(connection, listing, by=by, limit=limit, offset=offset)
+        if found:
+            return found
+    return walk_orders(connection, listing, limit=limit, offset=offset)
+
+
+def walk_orders(connection: Connection, listing: Listing, *, limit: int, offset: int = 0) -> Found:
+    """Return orders by walking through those of a tenant in each status."""
+    parameters = _parameters(listing, limit=limit, offset=offset)
+    if not listing.indexed:
+        parameters["most"] = None  # whatever is passed is shown
+    reach, orders = _read(connection, "walk_orders", listing, parameters)
+    return Found(orders, reach)
+
+
+def search_orders(
+    connection: Connection, listing: Listing, *, by: str, limit: int, offset: int = 0
+) -> Found | None:
+    """Return orders by an index of what the listing asks for; None if that finds too many."""
+    parameters = _parameters(listing, limit=limit, offset=offset) | {"by": by, "enough": None}
+    if listing.indexed == ("updated_at",):
+        parameters["enough"] = limit + offset
+    candidates, orders = _read(connection, "search_orders", listing, parameters)
+    return Found(orders, None) if candidates <= parameters["most"] else None
+
+
+def estimate_orders(connection: Connection, listing: Listing) -> int:
+    """Return how many orders of all tenants the server expects to have a listing's metadata."""
+    parameters = {"metadata": msgspec.json.encode(listing.metadata).decode()}
+    with connection.cursor(row_factory=scalar_row) as cursor:
+        cursor.execute(_query("estimate_orders"), parameters, prepare=False)
+        plans: Any = cursor.fetchone()
+    return int(plans[0]["Plan"]["Plan Rows"])
+
+
+def count_orders(connection: Connection, listing: Listing, *, limit: int) -> int:
+    """Return how many orders of a tenant have one of the statuses, counting up to a limit."""
+    parameters = {
+        "tenant_id": listing.tenant_id,
+        "statuses": sorted(listing.statuses),
+        "limit": limit,
+    }
+    with connection.cursor(row_factory=scalar_row, binary=True) as cursor:
+        cursor.execute(_query("count_orders"), parameters, prepare=False)
+        return int(cursor.fetchone() or 0)
+
+
+def _query(name: str) -> str:
+    return statements.load("listing.sql")[name]
+
+
+def _parameters(listing: Listing, *, limit: int, offset: int) -> dict[str, Any]:
+    before = listing.before
+    if listing.updated_before:  # nothing changes before it is made
+        before = min(before, first_id_of(listing.updated_before))
+    return {
+        "tenant_id": listing.tenant_id,
+        "statuses": sorted(listing.statuses),
+        "reference": listing.reference,
+        "tracking_number": listing.tracking_number,
+        "after": listing.after,
+        "before": before,
+        "metadata": msgspec.json.encode(listing.metadata).decode() if listing.metadata else None,
+        "updated_after": listing.updated_after,
+        "updated_before": listing.updated_before,
+        "most": MOST_METADATA if listing.metadata else MOST,
+        "limit": limit,
+        "offset": offset,
+    }
+
+
+def _read(
+    connection: Connection, name: str, listing: Listing, parameters: dict[str, Any]
+) -> tuple[Any, list[Order]]:
+    """Return what the first column of every row says, and the orders in the others."""
+
+    def read(first: Any, *columns: Any) -> tuple[Any, Order | None]:
+        return first, None if columns[0] is None else order_of(*columns)
+
+    # As order_statuses_tenant_id_status_order_id_idx has them, and the primary key does not.
+    direction, before = (
+        ("ASC NULLS FIRST", "<") if listing.oldest_first else ("DESC NULLS LAST", ">")
+    )
+    query = sql.SQL(_query(name)).format(direction=sql.SQL(direction), before=sql.SQL(before))
+    with connection.cursor(row_factory=args_row(read), binary=True) as cursor:
+        # Never a prepared statement: a plan that suits every filter suits none.
+        rows = cursor.execute(query, parameters, prepare=False).fetchall()
+    return rows[0][0], [order for _, order in rows if order]
