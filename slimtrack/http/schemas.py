@@ -68,7 +68,7 @@ _Location = Annotated[str, _text("Where it happened", most=MAX_LOCATION, example
 _Source = Annotated[str, _text("Who says so", most=MAX_SOURCE, example="scanner 12")]
 #: What an idempotency key may be, here and in its header.
 KEY_PATTERN: Final = "[!-~]{1,255}"
-#: The largest number that the database can hold there.
+#: More than any parcel ever has.
 _MAX_ATTEMPT: Final = 2**15 - 1
 _Attempt = Annotated[
     int,

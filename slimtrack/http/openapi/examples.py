@@ -39,6 +39,7 @@ EXAMPLES: Final[dict[str, Any]] = {
                 "kind": "transition",
                 "status": "received",
                 "message": "Order received",
+                "reason": None,
                 "location": None,
                 "source": None,
                 "attempt": None,
