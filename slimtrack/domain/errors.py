@@ -46,6 +46,15 @@ class TransitionNotAllowedError(SlimTrackError):
         self.allowed = sorted(allowed)
 
 
+class HistoryFullError(SlimTrackError):
+    """The order has as many events as an order may have."""
+
+    def __init__(self, order_id: UUID, *, most: int) -> None:
+        super().__init__(
+            f"Order {order_id} has {most} events; only its last move can still be added."
+        )
+
+
 class StaleVersionError(SlimTrackError):
     """The order has changed since the caller looked at it."""
 

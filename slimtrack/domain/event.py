@@ -9,6 +9,9 @@ import msgspec
 
 from slimtrack.domain.order import Status
 
+#: Events of an order, at most; only its last move may still be added to them.
+MAX_EVENTS: Final = 1_000
+
 #: What the history of an order says when it reaches a status.
 MESSAGES: Final[Mapping[Status, str]] = {
     Status.RECEIVED: "Order received",

@@ -1,6 +1,7 @@
 """Commands that are carried out once, however often they are sent."""
 
 from collections.abc import Mapping
+from typing import Final
 
 import msgspec
 
@@ -24,12 +25,17 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     replayed: bool = False
 
 
+#: What begins the keys of rows: no key of a whole request has a space.
+ROW: Final = "row "
+
+
 class KeyReusedError(SlimTrackError):
     """The key was used before, for another command."""
 
     def __init__(self, key: str) -> None:
         super().__init__(
-            f"The idempotency key {key!r} was used before, for a request that said something else."
+            f"The idempotency key {key.removeprefix(ROW)!r} was used before, for a request that"
+            " said something else."
         )
 
 

@@ -10,7 +10,7 @@ import msgspec
 
 from slimtrack.domain.access import Principal, Scope
 from slimtrack.domain.errors import ReferenceTakenError, SlimTrackError
-from slimtrack.domain.idempotency import Answer, KeyInUseError, Once
+from slimtrack.domain.idempotency import ROW, Answer, Once
 from slimtrack.domain.order import NewOrder, Order
 from slimtrack.http import answers, problems, schemas
 from slimtrack.http.auth import Scopes
@@ -57,7 +57,6 @@ class OrderBulk:
             rows,
             principal=req.context.principal,
             correlation_id=req.context.correlation_id,
-            is_kept=req.get_header(answers.KEY) is not None,
         )
         answers.execute(self._tracking, req, resp, batch.place, body=body)
 
@@ -69,18 +68,9 @@ class _Batch:
         rows: as they came.
         principal: who asks.
         correlation_id: of the request.
-        is_kept: whether the answer is given again when the request is repeated.
     """
 
-    def __init__(
-        self,
-        rows: Sequence[bytes],
-        *,
-        principal: Principal,
-        correlation_id: str,
-        is_kept: bool,
-    ) -> None:
-        self._is_kept = is_kept
+    def __init__(self, rows: Sequence[bytes], *, principal: Principal, correlation_id: str) -> None:
         self._results: list[Any] = [None] * len(rows)
         self._orders: dict[int, NewOrder] = {}
         self._once: dict[int, Once] = {}
@@ -99,17 +89,12 @@ class _Batch:
             if key is not None:
                 self._once[index] = Once(
                     tenant_id=principal.tenant_id,
-                    key=key,
+                    key=f"{ROW}{key}",
                     fingerprint=answers.fingerprint_of(b"bulk", bytes(row)),
                 )
 
     def place(self, changes: Changes) -> Answer:
-        """Place all that can be placed, in one statement.
-
-        Raises:
-            KeyInUseError: a row is being placed by another request, and the answer would be kept;
-                nothing has changed.
-        """
+        """Place all that can be placed, in one statement."""
         # Without keys there is nothing to be stored with the orders: a transaction costs twice
         # the way to the database.
         with changes.transaction() if self._once else nullcontext():
@@ -117,12 +102,7 @@ class _Batch:
 
     def _place(self, changes: Changes) -> Answer:
         results = list(self._results)
-        known = changes.recall(list(self._once.values()))
-        busy = [each for each in known.values() if isinstance(each, KeyInUseError)]
-        if busy and self._is_kept:
-            # What is over in a moment must not be the answer for a day; and if the others were
-            # placed now, those of them without a key would be placed again with the next one.
-            raise busy[0]
+        known = changes.recall_rows(list(self._once.values()))
         wanted: list[int] = []
         for index in self._orders:
             once = self._once.get(index)

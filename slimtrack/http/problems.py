@@ -9,6 +9,7 @@ import structlog
 
 from slimtrack.domain.errors import (
     EventNotFoundError,
+    HistoryFullError,
     OrderNotFoundError,
     ReferenceTakenError,
     SlimTrackError,
@@ -34,6 +35,7 @@ KINDS: Final[Mapping[str, HTTPStatus]] = {
     "method-not-allowed": HTTPStatus.METHOD_NOT_ALLOWED,
     "not-acceptable": HTTPStatus.NOT_ACCEPTABLE,
     "transition-not-allowed": HTTPStatus.CONFLICT,
+    "history-full": HTTPStatus.CONFLICT,
     "reference-taken": HTTPStatus.CONFLICT,
     "idempotency-key-in-use": HTTPStatus.CONFLICT,
     "stale-version": HTTPStatus.PRECONDITION_FAILED,
@@ -231,6 +233,7 @@ def _event_not_found(error: EventNotFoundError) -> Problem:
 #: How an error of the domain is answered.
 _ANSWERS: Final[Mapping[type[SlimTrackError], Callable[[Any], Problem]]] = {
     EventNotFoundError: _event_not_found,
+    HistoryFullError: lambda error: Problem("history-full", str(error)),
     KeyInUseError: lambda error: Problem(
         "idempotency-key-in-use",
         f"{error} Try again in a moment.",

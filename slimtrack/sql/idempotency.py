@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 import psycopg
+from psycopg.rows import scalar_row
 
 from slimtrack.domain.idempotency import Answer
 from slimtrack.sql import statements
@@ -23,11 +24,16 @@ def _query(name: str) -> str:
     return statements.load("idempotency.sql")[name]
 
 
-def lock_keys(connection: Connection, keys: Sequence[str], *, tenant_id: int) -> set[str]:
-    """Lock keys until the transaction ends; return those that nobody else holds."""
-    parameters = {"keys": keys, "tenant_id": tenant_id}
-    rows = connection.execute(_query("lock_keys"), parameters, prepare=True).fetchall()
-    return {key for key, locked in rows if locked}
+def lock_key(connection: Connection, key: str, *, tenant_id: int) -> bool:
+    """Lock a key until the transaction ends; False if somebody else holds it."""
+    with connection.cursor(row_factory=scalar_row) as cursor:
+        parameters = {"key": key, "tenant_id": tenant_id}
+        return bool(cursor.execute(_query("lock_key"), parameters, prepare=True).fetchone())
+
+
+def lock_rows(connection: Connection, *, tenant_id: int) -> None:
+    """Wait until nobody else uses keys of rows of a tenant, until the transaction ends."""
+    connection.execute(_query("lock_rows"), {"tenant_id": tenant_id}, prepare=True)
 
 
 def find_answers(

@@ -7,13 +7,14 @@ from uuid import UUID
 
 from slimtrack.domain.errors import (
     EventNotFoundError,
+    HistoryFullError,
     OrderNotFoundError,
     StaleVersionError,
     TransitionNotAllowedError,
 )
-from slimtrack.domain.event import MESSAGES, EventKind
+from slimtrack.domain.event import MAX_EVENTS, MESSAGES, EventKind
 from slimtrack.domain.idempotency import Answer, KeyInUseError, KeyReusedError, Once
-from slimtrack.domain.order import TRANSITIONS, Flow, NewOrder, Order, Status, time_of
+from slimtrack.domain.order import FINAL, TRANSITIONS, Flow, NewOrder, Order, Status, time_of
 from slimtrack.domain.outcome import outcome_of
 from slimtrack.domain.report import Effect, Report, effect_of
 from slimtrack.domain.schedule import NOTHING
@@ -179,6 +180,7 @@ class Changes:
         Raises:
             OrderNotFoundError: there is no such order.
             EventNotFoundError: it has no such event.
+            HistoryFullError: the order has as many events as it may have.
             StaleVersionError: it has changed since the caller looked.
         """
         with self._connection.transaction():
@@ -197,27 +199,48 @@ class Changes:
                 ),
             )
 
-    def recall(self, once: Sequence[Once]) -> dict[str, Answer | KeyReusedError | KeyInUseError]:
-        """Return what is known of commands by their key; nothing for those that are new.
+    def recall(self, once: Once) -> Answer | None:
+        """Return what a command was answered; None for a new one.
 
-        The new ones are nobody else's until the transaction ends. All are of one tenant.
+        A new one is nobody else's until the transaction ends.
+
+        Raises:
+            KeyReusedError: the key was used for another command.
+            KeyInUseError: a command with this key is being carried out.
+        """
+        is_ours = idempotency.lock_key(self._connection, once.key, tenant_id=once.tenant_id)
+        known = self._find_answers([once]).get(once.key)
+        if isinstance(known, KeyReusedError):
+            raise known
+        if known is None and not is_ours:
+            raise KeyInUseError(once.key)
+        return known
+
+    def recall_rows(self, once: Sequence[Once]) -> dict[str, Answer | KeyReusedError]:
+        """Return what is known of rows by their key; nothing for those that are new.
+
+        All are of one tenant. Whoever else comes with rows of this tenant waits until the
+        transaction ends.
         """
         if not once:
             return {}
-        keys, tenant_id = [each.key for each in once], once[0].tenant_id
-        locked = idempotency.lock_keys(self._connection, keys, tenant_id=tenant_id)
+        idempotency.lock_rows(self._connection, tenant_id=once[0].tenant_id)
+        return self._find_answers(once)
+
+    def _find_answers(self, once: Sequence[Once]) -> dict[str, Answer | KeyReusedError]:
         answered = idempotency.find_answers(
-            self._connection, keys, tenant_id=tenant_id, lifetime=self._answer_lifetime
+            self._connection,
+            [each.key for each in once],
+            tenant_id=once[0].tenant_id,
+            lifetime=self._answer_lifetime,
         )
-        known: dict[str, Answer | KeyReusedError | KeyInUseError] = {}
-        for each in once:
-            if each.key in answered:
-                before = answered[each.key]
-                same = before.fingerprint == each.fingerprint
-                known[each.key] = before.answer if same else KeyReusedError(each.key)
-            elif each.key not in locked:
-                known[each.key] = KeyInUseError(each.key)
-        return known
+        return {
+            each.key: before.answer
+            if before.fingerprint == each.fingerprint
+            else KeyReusedError(each.key)
+            for each in once
+            if (before := answered.get(each.key))
+        }
 
     def remember(
         self,
@@ -250,6 +273,8 @@ class Changes:
         return order
 
     def _append(self, order: Order, entry: Entry) -> Order:
+        if order.version >= MAX_EVENTS and entry.to_status not in FINAL:
+            raise HistoryFullError(order.id, most=MAX_EVENTS)
         following = NOTHING
         if entry.to_status and order.flow is Flow.SIMULATED:
             following = self._schedule.after(

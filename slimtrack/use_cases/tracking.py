@@ -240,11 +240,9 @@ def _find_id(connection: orders.Connection, order: UUID | int) -> UUID | None:
 
 
 def _carry_out_once(changes: Changes, command: Callable[[Changes], Answer], once: Once) -> Answer:
-    known = changes.recall([once]).get(once.key)
-    if isinstance(known, Answer):
-        return known
+    known = changes.recall(once)
     if known:
-        raise known
+        return known
     answer = command(changes)
     changes.remember({once: answer.body}, status=answer.status, headers=answer.headers)
     return answer

@@ -1,8 +1,8 @@
 """Many orders in one request."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
@@ -83,45 +83,45 @@ def test_a_row_with_a_key_is_placed_once_whatever_it_comes_with(
     assert connection.execute("SELECT count(*) FROM orders").fetchone() == (3,)
 
 
-@contextmanager
-def in_use(connection: psycopg.Connection, key: str) -> Iterator[None]:
-    """As if another request were placing the row of this key."""
-    with connection.transaction():
-        connection.execute(
-            "SELECT pg_advisory_xact_lock(hashtextextended(id || ':' || %s, 0))"
-            " FROM tenants WHERE name = 'shop'",
-            [key],
-        )
-        yield
-
-
-def test_a_row_whose_key_is_in_use_is_refused_and_the_others_are_placed(
+def test_requests_with_rows_of_the_same_keys_wait_for_each_other(
     caller: Caller, connection: psycopg.Connection
 ) -> None:
-    rows = [{"description": "a"}, {"description": "b", "idempotency_key": "k-1"}]
-    with in_use(connection, "k-1"):
-        answer = send(caller, rows).json
-    assert [each["status"] for each in answer["results"]] == [201, 409]
-    assert answer["results"][1]["problem"]["type"].endswith("idempotency-key-in-use")
-    assert send(caller, rows[1:]).json["placed"] == 1
+    rows = [{"description": "a", "idempotency_key": f"k-{number}"} for number in range(50)]
+    start = threading.Barrier(8)
+
+    def place(number: int) -> dict[str, str]:
+        start.wait()
+        turned = rows[number:] + rows[:number]
+        results = send(caller, turned).json["results"]
+        assert {each["status"] for each in results} == {201}
+        keys = [row["idempotency_key"] for row in turned]
+        return dict(zip(keys, [each["id"] for each in results], strict=True))
+
+    with ThreadPoolExecutor(8) as threads:
+        placed = list(threads.map(place, range(8)))
+    assert all(each == placed[0] for each in placed)
+    assert connection.execute("SELECT count(*) FROM orders").fetchone() == (50,)
 
 
-def test_what_is_over_in_a_moment_is_not_the_answer_for_a_day(
-    caller: Caller, connection: psycopg.Connection
-) -> None:
-    rows = [{"description": "a"}, {"description": "b", "idempotency_key": "k-1"}]
-    with in_use(connection, "k-1"):
-        busy = send(caller, rows, Idempotency_Key="all")
-    assert busy.status_code == 409
-    assert busy.json["type"] == "urn:slimtrack:problem:idempotency-key-in-use"
-    assert "'k-1'" in busy.json["detail"]
-    assert busy.headers["Retry-After"] == "1"
-    assert connection.execute(
-        "SELECT (SELECT count(*) FROM orders), (SELECT count(*) FROM idempotency_keys)"
-    ).fetchone() == (0, 0)
-    first, second = (send(caller, rows, Idempotency_Key="all") for _ in range(2))
-    assert (first.json["placed"], second.content) == (2, first.content)
-    assert connection.execute("SELECT count(*) FROM orders").fetchone() == (2,)
+def test_many_keys_take_one_lock(caller: Caller, connection: psycopg.Connection) -> None:
+    rows = [{"description": "a", "idempotency_key": f"k-{number}"} for number in range(1000)]
+    connection.execute("CREATE TABLE locks (held int)")
+    connection.execute(
+        "CREATE FUNCTION count_locks() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " INSERT INTO locks SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid()"
+        " AND locktype = 'advisory'; RETURN NULL; END $$;"
+        "CREATE TRIGGER count_locks AFTER INSERT ON orders FOR EACH STATEMENT"
+        " EXECUTE FUNCTION count_locks()"
+    )
+    assert send(caller, rows).json["placed"] == 1000
+    assert connection.execute("SELECT held FROM locks").fetchall() == [(1,)]
+
+
+def test_the_key_of_a_request_is_not_that_of_a_row(caller: Caller) -> None:
+    rows = [{"description": "a", "idempotency_key": "k"}]
+    first, second = (send(caller, rows, Idempotency_Key="k") for _ in range(2))
+    assert (first.json["placed"], second.content) == (1, first.content)
+    assert send(caller, rows).json["results"] == first.json["results"]
 
 
 def test_an_empty_body_is_called_empty(caller: Caller) -> None:

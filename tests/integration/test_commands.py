@@ -316,3 +316,25 @@ def test_a_tenants_flow_moves_its_orders_unless_one_says_otherwise(
     assert simulated.place()["flow"] == "simulated"
     assert simulated.place(flow="reported")["flow"] == "reported"
     assert len(stages(connection)) == 1
+
+
+def test_a_history_has_an_end_and_the_order_still_arrives(
+    caller: Caller, connection: psycopg.Connection
+) -> None:
+    order = caller.place()["id"]
+    for status in ("processing", "in_transit", "out_for_delivery"):
+        assert caller.command(order, "reports", {"status": status}).status_code == 200
+    connection.execute(
+        "INSERT INTO order_events (order_id, sequence, kind, status, message, idempotency_key)"
+        " SELECT %(id)s, n, 'late', 'processing', 'x', n FROM generate_series(5, 1000) n",
+        {"id": order},
+    )
+    connection.execute("UPDATE orders SET version = 1000")
+    for name, body in {
+        "reports": {"status": "delivery_failed"},
+        "corrections": {"sequence": 1, "message": "no"},
+    }.items():
+        answer = caller.command(order, name, body)
+        assert answer.status_code == 409
+        assert answer.json["type"] == "urn:slimtrack:problem:history-full"
+    assert caller.command(order, "reports", {"status": "delivered"}).json["version"] == 1001

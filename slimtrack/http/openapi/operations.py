@@ -21,6 +21,7 @@ WHEN: Final[Mapping[str, str]] = {
     "order-not-found": "There is no such order, or it is another tenant's.",
     "not-acceptable": "Accept allows none of what is answered here.",
     "transition-not-allowed": "The order cannot go there from where it is.",
+    "history-full": "The order has as many events as an order may have.",
     "reference-taken": "Another order has the reference.",
     "idempotency-key-in-use": "A request with this key is being worked on.",
     "stale-version": "The order has changed; If-Match named an older version.",
@@ -59,7 +60,7 @@ _WITH_BODY: Final = (
     *("malformed-body", "body-too-large", "unsupported-body"),
     *("invalid-header", "idempotency-key-in-use", "idempotency-key-reused"),
 )
-_CHANGE: Final = ("order-not-found", "stale-version", "transition-not-allowed")
+_CHANGE: Final = ("order-not-found", "stale-version", "transition-not-allowed", "history-full")
 
 
 class Operation(NamedTuple):
@@ -135,9 +136,7 @@ OPERATIONS: Final = (
         name="place_orders",
         summary=f"Place up to {bulk.MAX_ORDERS:,} orders",
         description="Each row has a result of its own, in the order given. A row may have an"
-        " idempotency_key of its own beside the header for the whole request. While another request"
-        " places a row of the same key, the row is refused; with the header, the whole request is,"
-        " and nothing is placed or remembered.",
+        " idempotency_key of its own beside the header for the whole request.",
         answer=bulk.BulkResults,
         body=schemas.BulkOrder,
         parameters=("Idempotency-Key",),
@@ -205,7 +204,7 @@ OPERATIONS: Final = (
         answer=Order,
         body=schemas.CorrectEvent,
         parameters=("order", "Idempotency-Key", "If-Match"),
-        own_problems=("invalid-correction", "order-not-found", "stale-version"),
+        own_problems=("invalid-correction", "order-not-found", "stale-version", "history-full"),
         headers=("ETag",),
     ),
     Operation(

@@ -42,7 +42,7 @@ CREATE TABLE idempotency_keys (
     created_at timestamptz NOT NULL DEFAULT now(),
     -- Serves find_answers and store_answers.
     CONSTRAINT idempotency_keys_pkey PRIMARY KEY (tenant_id, key),
-    CONSTRAINT idempotency_keys_key_check CHECK (char_length(key) BETWEEN 1 AND 255)
+    CONSTRAINT idempotency_keys_key_check CHECK (char_length(key) BETWEEN 1 AND 300)
 );
 -- Serves prune_answers.
 CREATE INDEX idempotency_keys_created_at_idx ON idempotency_keys (created_at);

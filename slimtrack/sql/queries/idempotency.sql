@@ -1,7 +1,11 @@
--- lock_keys --
--- Which of some keys this transaction is the only one to use, until it ends.
-SELECT key, pg_try_advisory_xact_lock(hashtextextended(%(tenant_id)s || ':' || key, 0)) AS locked
-  FROM unnest(%(keys)s::text[]) AS wanted (key);
+-- lock_key --
+-- Whether this transaction is the only one to use a key, until it ends.
+SELECT pg_try_advisory_xact_lock(hashtextextended(%(tenant_id)s || ':' || %(key)s, 0));
+
+-- lock_rows --
+-- Wait until no other transaction uses keys of rows of this tenant. One lock, not one for each
+-- key: the server has room for some thousands of locks, whoever holds them.
+SELECT pg_advisory_xact_lock(hashtextextended(%(tenant_id)s || ' rows', 0));
 
 -- find_answers --
 -- What was answered to commands with these keys. A statement of its own, after the locks: else it
@@ -23,7 +27,8 @@ SELECT %(tenant_id)s, key, fingerprint, %(status)s, %(headers)s::text::jsonb, bo
 
 -- prune_answers --
 -- Forget what is too old to be given again, some rows at a time. Without locks, for which the
--- publisher's role has no right: a row that was written again meanwhile has another ctid, and stays.
+-- publisher's role has no right: a row that was written again meanwhile has another ctid, and
+-- stays.
 DELETE FROM idempotency_keys
  WHERE ctid = ANY(ARRAY(SELECT ctid
                           FROM idempotency_keys
