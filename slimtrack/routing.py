@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from slimtrack.domain.order import Status
-from slimtrack.domain.schedule import NOTHING, Due, Redelivery
+from slimtrack.domain.schedule import NOTHING, DeliveryPolicy, Due
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +39,7 @@ ROUTES: Final[Mapping[Status, Route]] = {
         queue_name="orders.delivered",
         actor_name="complete_delivery",
     ),
-    # After the last attempt; before that, Redelivery makes another one due.
+    # After the last attempt; before that, DeliveryPolicy makes another one due.
     Status.DELIVERY_FAILED: Route(
         stage=Status.RETURNED,
         queue_name="orders.returned",
@@ -53,19 +53,19 @@ class Schedule:
 
     Args:
         stage_delays: seconds until each stage is due.
-        redelivery: what follows a failed delivery.
+        deliveries: what follows a failed delivery.
     """
 
     def __init__(
-        self, stage_delays: Mapping[Status, float], *, redelivery: Redelivery | None = None
+        self, stage_delays: Mapping[Status, float], *, deliveries: DeliveryPolicy | None = None
     ) -> None:
         self._delays = stage_delays
-        self._redelivery = redelivery or Redelivery()
+        self._deliveries = deliveries or DeliveryPolicy()
 
     def after(self, status: Status, *, delivery_attempts: int = 0) -> Due:
         """Return what is due when an order has reached a status."""
         if status is Status.DELIVERY_FAILED:
-            return self._redelivery.after(delivery_attempts)
+            return self._deliveries.after(delivery_attempts)
         route = ROUTES.get(status)
         return Due(route.stage, self._delays[route.stage]) if route else NOTHING
 

@@ -182,8 +182,8 @@ class Settings:
         "900",
         "seconds after which a stage that was due counts as stuck",
     )
-    redelivery_delay: float = _setting(
-        "SLIMTRACK_REDELIVERY_DELAY", _seconds, "10", "seconds until a failed delivery is repeated"
+    delivery_pause: float = _setting(
+        "SLIMTRACK_DELIVERY_PAUSE", _seconds, "10", "seconds until a failed delivery is repeated"
     )
     delivery_attempts: int = _setting(
         "SLIMTRACK_DELIVERY_ATTEMPTS",

@@ -8,7 +8,7 @@ import psycopg
 
 from slimtrack.domain.order import Status
 from slimtrack.domain.published import FAN_OUT
-from slimtrack.domain.schedule import Redelivery
+from slimtrack.domain.schedule import DeliveryPolicy
 from slimtrack.routing import Schedule
 from slimtrack.settings import Settings
 from slimtrack.sql import migrate as migrations
@@ -81,7 +81,9 @@ def schedule_of(settings: Settings) -> Schedule:
     """Return when each stage is due."""
     return Schedule(
         settings.stage_delays,
-        redelivery=Redelivery(delay=settings.redelivery_delay, attempts=settings.delivery_attempts),
+        deliveries=DeliveryPolicy(
+            pause=settings.delivery_pause, attempts=settings.delivery_attempts
+        ),
     )
 
 
@@ -123,11 +125,9 @@ def deadlines(settings: Settings) -> dict[str, float]:
 
     Fan-out rows are due at once, and have as long as those of the first stage.
     """
-    delays = {**settings.stage_delays, Status.RETURNED: settings.redelivery_delay}
+    delays = {**settings.stage_delays, Status.RETURNED: settings.delivery_pause}
     # After a failed delivery it is due later than usual.
-    delays[Status.OUT_FOR_DELIVERY] = max(
-        delays[Status.OUT_FOR_DELIVERY], settings.redelivery_delay
-    )
+    delays[Status.OUT_FOR_DELIVERY] = max(delays[Status.OUT_FOR_DELIVERY], settings.delivery_pause)
     allowed = {
         **settings.stage_deadlines,
         Status.RETURNED: settings.stage_deadlines[Status.DELIVERED],

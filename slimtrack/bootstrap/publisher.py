@@ -9,7 +9,7 @@ from typing import Final
 from slimtrack.bootstrap.database import deadlines, open_auditing
 from slimtrack.broker.publishing import ConfirmedPublisher
 from slimtrack.broker.topology import EVENT_EXCHANGE
-from slimtrack.outbox import schedule
+from slimtrack.outbox import running
 from slimtrack.outbox.drain import Drain
 from slimtrack.outbox.fan_out import FanOut, publish_left
 from slimtrack.outbox.pruning import Pruning
@@ -66,7 +66,7 @@ def run_publisher(settings: Settings, stopping: threading.Event) -> None:
             single=settings.stage_work.keys(),
         )
         dead_letters = DeadLetters(pool, wake_up=publisher.wake_up)
-        publishers: dict[str, schedule.PublishingThread] = {"publisher": publisher}
+        publishers: dict[str, running.PublishingThread] = {"publisher": publisher}
         jobs: list[tuple[Callable[[], object], float]] = [
             (Reconciler(pool, broker=broker).reconcile, _RECONCILE),
             (Drain(dead_letters, broker=broker, amqp_url=settings.amqp_url).drain, _RECONCILE),
@@ -80,7 +80,7 @@ def run_publisher(settings: Settings, stopping: threading.Event) -> None:
             # Switched off while rows were left, or on in other processes: nothing waits for ever.
             open_broker = partial(_open_event_broker, settings)
             jobs.append((partial(publish_left, pool, open_broker=open_broker), _RECONCILE))
-        schedule.run(
+        running.run(
             publishers,
             jobs=jobs,
             listen=partial(listen, settings.database_url),

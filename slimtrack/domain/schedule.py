@@ -18,13 +18,13 @@ class Due(NamedTuple):
 NOTHING: Final = Due(None, 0.0)
 
 
-class Redelivery(msgspec.Struct, frozen=True, kw_only=True):
-    """What follows a failed delivery: after ``delay`` seconds another, ``attempts`` in all."""
+class DeliveryPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """What follows a failed delivery: after ``pause`` seconds another, ``attempts`` in all."""
 
-    delay: float = 10.0
+    pause: float = 10.0
     attempts: int = 3
 
     def after(self, attempts: int) -> Due:
         """Return what is due when so many attempts have failed."""
         again = attempts < self.attempts
-        return Due(Status.OUT_FOR_DELIVERY if again else Status.RETURNED, self.delay)
+        return Due(Status.OUT_FOR_DELIVERY if again else Status.RETURNED, self.pause)

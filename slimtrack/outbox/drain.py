@@ -2,15 +2,14 @@
 
 from typing import Final
 
-import psycopg
 import structlog
 
 from slimtrack.broker.publishing import ConfirmedPublisher
 from slimtrack.broker.rejected import RejectedMessage, drain_rejected
 from slimtrack.broker.topology import dead_letter_queue
 from slimtrack.domain.errors import UnavailableError
+from slimtrack.outbox.outages import tolerated
 from slimtrack.routing import BY_QUEUE
-from slimtrack.sql.errors import is_infrastructure
 from slimtrack.use_cases.dead_letters import DeadLetters
 
 _log: Final = structlog.get_logger()
@@ -41,14 +40,11 @@ class Drain:
         queue_names = [each for each in BY_QUEUE if counts.get(dead_letter_queue(each))]
         if not queue_names:
             return 0
-        try:
-            return drain_rejected(self._amqp_url, queue_names, self._store)
-        except UnavailableError as error:
-            _log.warning("broker.unreachable", error=str(error))
-        except psycopg.Error as error:
-            if not is_infrastructure(error):
-                raise
-            _log.warning("outbox.unreachable", error=str(error))
+        with tolerated():
+            try:
+                return drain_rejected(self._amqp_url, queue_names, self._store)
+            except UnavailableError as error:
+                _log.warning("broker.unreachable", error=str(error))
         return 0
 
     def _store(self, message: RejectedMessage) -> None:

@@ -5,16 +5,15 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import Final
 
-import psycopg
 import structlog
 
 from slimtrack import faults
 from slimtrack.broker.events import EventMessage
 from slimtrack.broker.publishing import ConfirmedPublisher, Outcome
 from slimtrack.outbox.loop import LONGEST_SLEEP, publish_until
+from slimtrack.outbox.outages import tolerated
 from slimtrack.outbox.publisher import PUBLISH_TIMEOUT
 from slimtrack.sql import outbox
-from slimtrack.sql.errors import is_infrastructure
 from slimtrack.sql.pool import Pool
 
 _log: Final = structlog.get_logger()
@@ -97,7 +96,7 @@ def publish_left(
     """
     published = 0
     ready = threading.Event()
-    try:
+    with tolerated():
         with pool.connection() as connection:
             if not outbox.has_due_events(connection):
                 return 0
@@ -105,10 +104,6 @@ def publish_left(
             fan_out = FanOut(pool, broker=broker, wanted=threading.Event())
             while ready.wait(_READY_TIMEOUT) and (batch := fan_out.publish_due()):
                 published += batch
-    except psycopg.Error as error:
-        if not is_infrastructure(error):
-            raise
-        _log.warning("outbox.unreachable", error=str(error))
     if published:
         _log.warning("events.left", events=published)
     return published

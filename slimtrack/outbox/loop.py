@@ -50,5 +50,5 @@ def publish_until(
         except psycopg.Error as error:
             if not is_infrastructure(error):
                 raise
-            _log.warning("outbox.unreachable", error=str(error))
+            _log.warning("database.unreachable", error=str(error))
             stopping.wait(_RETRY)

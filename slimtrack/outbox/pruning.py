@@ -2,11 +2,10 @@
 
 from typing import Final
 
-import psycopg
 import structlog
 
+from slimtrack.outbox.outages import tolerated
 from slimtrack.sql import idempotency
-from slimtrack.sql.errors import is_infrastructure
 from slimtrack.sql.pool import Pool
 
 _log: Final = structlog.get_logger()
@@ -35,16 +34,11 @@ class Pruning:
     def prune(self) -> int:
         """Delete what is too old; return how many rows."""
         pruned = 0
-        try:
-            with self._pool.connection() as connection:
-                while batch := idempotency.prune_answers(
-                    connection, lifetime=self._answer_lifetime, limit=_LIMIT
-                ):
-                    pruned += batch
-        except psycopg.Error as error:
-            if not is_infrastructure(error):
-                raise
-            _log.warning("outbox.unreachable", error=str(error))
+        with tolerated(), self._pool.connection() as connection:
+            while batch := idempotency.prune_answers(
+                connection, lifetime=self._answer_lifetime, limit=_LIMIT
+            ):
+                pruned += batch
         if pruned:
             _log.info("answers.pruned", answers=pruned)
         return pruned

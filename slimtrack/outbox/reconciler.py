@@ -2,14 +2,13 @@
 
 from typing import Final
 
-import psycopg
 import structlog
 
 from slimtrack import faults
 from slimtrack.broker.publishing import ConfirmedPublisher
+from slimtrack.outbox.outages import tolerated
 from slimtrack.routing import BY_STAGE
 from slimtrack.sql import outbox
-from slimtrack.sql.errors import is_infrastructure
 from slimtrack.sql.pool import Pool
 
 _log: Final = structlog.get_logger()
@@ -50,22 +49,16 @@ class Reconciler:
             return 0
         empty_stages = [stage for stage, route in BY_STAGE.items() if counts[route.queue_name] == 0]
         rearmed = 0
-        try:
-            with self._pool.connection() as connection:
-                while batch := outbox.rearm_lost_rows(
-                    connection,
-                    empty_stages=empty_stages,
-                    all_published=disruptions > self._disruptions_seen,
-                    limit=_LIMIT,
-                ):
-                    rearmed += batch
-                    faults.point("reconciler.after_rearm")
-        except psycopg.Error as error:
-            if not is_infrastructure(error):
-                raise
-            _log.warning("outbox.unreachable", error=str(error))
-            return rearmed
-        self._disruptions_seen = disruptions
+        with tolerated(), self._pool.connection() as connection:
+            while batch := outbox.rearm_lost_rows(
+                connection,
+                empty_stages=empty_stages,
+                all_published=disruptions > self._disruptions_seen,
+                limit=_LIMIT,
+            ):
+                rearmed += batch
+                faults.point("reconciler.after_rearm")
+            self._disruptions_seen = disruptions
         if rearmed:
             _log.warning("outbox.rearmed", rows=rearmed)
         return rearmed

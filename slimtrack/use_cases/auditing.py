@@ -40,7 +40,7 @@ class Finding(msgspec.Struct, frozen=True):
     broken: list[UUID]
 
 
-class Report(msgspec.Struct, frozen=True):
+class AuditResult(msgspec.Struct, frozen=True):
     """Everything that an audit looked at, as of one moment."""
 
     orders: dict[str, int]
@@ -74,14 +74,14 @@ class Auditing:
         self._pool = pool
         self._deadlines = deadlines
 
-    def audit(self) -> Report:
+    def audit(self) -> AuditResult:
         """Check the invariants in the database, all as of one moment, in bounded memory."""
         with self._pool.connection() as connection:
             connection.isolation_level = IsolationLevel.REPEATABLE_READ
             connection.read_only = True
             try:
                 with connection.transaction():
-                    return Report(
+                    return AuditResult(
                         audit.count_places(connection),
                         audit.count_rows(connection),
                         [

@@ -24,7 +24,7 @@ from slimtrack.domain.errors import EventNotFoundError, StaleVersionError, Trans
 from slimtrack.domain.idempotency import Answer, Once
 from slimtrack.domain.order import FINAL, STAGES, Flow, NewOrder, Status, new_order_id
 from slimtrack.domain.report import REPORTABLE, Report
-from slimtrack.domain.schedule import Redelivery
+from slimtrack.domain.schedule import DeliveryPolicy
 from slimtrack.routing import Schedule
 from slimtrack.use_cases.changing import Changes, Target
 from slimtrack.use_cases.tracking import Tracking
@@ -180,7 +180,9 @@ class AnyCommand(RuleBasedStateMachine):
 
 @pytest.fixture
 def world(pool: ConnectionPool, connection: psycopg.Connection) -> Iterator[None]:
-    schedule = Schedule(dict.fromkeys(STAGES, 0.0), redelivery=Redelivery(delay=0.0, attempts=2))
+    schedule = Schedule(
+        dict.fromkeys(STAGES, 0.0), deliveries=DeliveryPolicy(pause=0.0, attempts=2)
+    )
     AnyCommand.world = (Tracking(pool, wake_up=lambda: None, schedule=schedule), connection)
     errors = (TransitionNotAllowedError, StaleVersionError, EventNotFoundError)
     names = ("done", "replayed", "moved", *(error.__name__ for error in errors))

@@ -1,12 +1,14 @@
 """A command that is sent again with its key has no effect, and the same answer."""
 
-import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import psycopg
 import pytest
 from clients import Caller, Callers, Result
+from observing import wait_until
 from psycopg_pool import ConnectionPool
 
 from slimtrack.outbox.pruning import Pruning
@@ -75,14 +77,24 @@ def test_what_is_no_key_is_a_400(caller: Caller, key: str) -> None:
     assert answer.json["errors"][0]["field"] == "Idempotency-Key"
 
 
+@contextmanager
+def in_use(connection: psycopg.Connection, key: str) -> Iterator[None]:
+    """As if another request with this key were being carried out."""
+    with connection.transaction():
+        connection.execute(
+            "SELECT pg_advisory_xact_lock(hashtextextended(id || ':' || %s, 0))"
+            " FROM tenants WHERE name = 'shop'",
+            [key],
+        )
+        yield
+
+
 def test_200_at_once_with_one_key_are_one_order_and_identical_answers(
     caller: Caller, connection: psycopg.Connection
 ) -> None:
-    start = threading.Barrier(200)
     busy = []
 
     def ask(_: int) -> bytes:
-        start.wait()
         while True:
             answer = send(caller, "k-1")
             if answer.status_code == 201:
@@ -94,20 +106,18 @@ def test_200_at_once_with_one_key_are_one_order_and_identical_answers(
             time.sleep(0.05)
 
     with ThreadPoolExecutor(200) as threads:
-        answers = set(threads.map(ask, range(200)))
+        with in_use(connection, "k-1"):
+            asked = [threads.submit(ask, number) for number in range(200)]
+            wait_until(lambda: len(busy) > 200)
+        answers = {each.result() for each in asked}
     assert len(answers) == 1
     assert count(connection, "orders") == count(connection, "order_events") == 1
-    assert busy, "no two were under way at the same time"
 
 
 def test_a_command_that_is_being_carried_out_is_a_409(
     caller: Caller, connection: psycopg.Connection
 ) -> None:
-    with connection.transaction():
-        connection.execute(
-            "SELECT pg_advisory_xact_lock(hashtextextended(id || ':k-1', 0))"
-            " FROM tenants WHERE name = 'shop'"
-        )
+    with in_use(connection, "k-1"):
         answer = send(caller, "k-1")
         assert answer.status_code == 409
         assert answer.json["type"] == "urn:slimtrack:problem:idempotency-key-in-use"

@@ -1,7 +1,7 @@
 """The pipeline: one stage, one queue, one actor."""
 
 from slimtrack.domain.order import FINAL, JOURNEY, STAGES, TRANSITIONS, Status
-from slimtrack.domain.schedule import Redelivery
+from slimtrack.domain.schedule import DeliveryPolicy
 from slimtrack.routing import BY_QUEUE, BY_STAGE, ROUTES, Schedule
 
 
@@ -33,7 +33,7 @@ def test_the_routes_lead_from_received_through_every_stage_to_a_final_status() -
 
 
 def test_a_failed_delivery_is_repeated_and_after_the_last_attempt_the_parcel_returns() -> None:
-    schedule = Schedule({}, redelivery=Redelivery(delay=60.0, attempts=2))
+    schedule = Schedule({}, deliveries=DeliveryPolicy(pause=60.0, attempts=2))
 
     first, last = (
         schedule.after(Status.DELIVERY_FAILED, delivery_attempts=number) for number in (1, 2)

@@ -20,7 +20,7 @@ WRONG = {
     "SLIMTRACK_RATE_LIMIT": ("-1", "many", "1000000001"),
     "SLIMTRACK_IDEMPOTENCY_LIFETIME": ("0", "59", "-1", "a day"),
     "SLIMTRACK_EVENTS": ("yes", "1"),
-    "SLIMTRACK_REDELIVERY_DELAY": ("-1", "soon"),
+    "SLIMTRACK_DELIVERY_PAUSE": ("-1", "soon"),
     "SLIMTRACK_DELIVERY_ATTEMPTS": ("0", "101", "three"),
     "DATABASE_URL": ["db.example", "mysql://u:hush@db.example/x", "postgresql:///x"],
     "AMQP_URL": ["http://mq.example", "amqp://"],

@@ -53,11 +53,11 @@ def test_a_command_does_as_the_stack_whatever_the_shell_says(
     stack: Path, shell: pytest.MonkeyPatch
 ) -> None:
     shell.setenv("SLIMTRACK_EVENTS", "off")
-    shell.setenv("SLIMTRACK_REDELIVERY_DELAY", "99")
+    shell.setenv("SLIMTRACK_DELIVERY_PAUSE", "99")
     settings = read_settings(stack)
     assert settings.events
     assert list(settings.stage_delays.values()) == [1, 2, 3, 4]
-    assert settings.redelivery_delay == 10
+    assert settings.delivery_pause == 10
     assert settings.database_url == STACK["DATABASE_URL"]
 
 
