@@ -5,6 +5,7 @@ import json
 import statistics
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,15 +15,27 @@ from uuid import UUID
 import msgspec
 
 from benchmarks.system import Processes, System, wait_for
-from slimtrack.domain.order import JOURNEY, Flow, NewOrder, Order, Status, new_order_id
+from slimtrack.domain.access import Scope
+from slimtrack.domain.order import (
+    JOURNEY,
+    Flow,
+    NewOrder,
+    Order,
+    Status,
+    new_order_id,
+    new_order_ids,
+)
 from slimtrack.domain.report import Report
 from slimtrack.redis.history_cache import HistoryCache
 from slimtrack.routing import Schedule
 from slimtrack.sql.pool import open_pool
+from slimtrack.use_cases.access import Access
 from slimtrack.use_cases.changing import Changes, Target
 from slimtrack.use_cases.tracking import Tracking
 
 _BATCH = 500
+#: Orders in one request, as many as there may be.
+_BULK = 1_000
 #: Seconds that filling the outbox may take before the first row is due.
 _FILLING = 12.0
 _EVENTS = 1 + len(JOURNEY)
@@ -155,47 +168,67 @@ def waiting_orders(system: System, *, orders: int) -> Result:
 def bulk_orders(system: System, *, orders: int) -> tuple[Result, Result]:
     """Measure orders accepted per second by the bulk endpoint, and by its statement alone.
 
-    One client process with four connections sends 500 orders a request to two gunicorn workers;
-    then two threads call the statement in this process, with nothing around it. Nobody
-    works on the orders meanwhile.
+    One client process with eight connections and an API key, whose requests are counted, sends
+    1,000 orders a request to two gunicorn workers; then the client calls the statement itself, on
+    two connections: that is the limit for one that would rather not speak HTTP. Nobody works
+    on the orders meanwhile.
     """
-    body = json.dumps([{"description": "A parcel"}] * _BATCH).encode()
-    with system.api() as api:
-        started = time.perf_counter()
-        with ThreadPoolExecutor(4) as threads:
-            counts = threads.map(
-                lambda _: _send_bulk(api.api_url, body, orders // 4 // _BATCH), range(4)
-            )
-            placed = sum(counts)
-        over_http = placed / (time.perf_counter() - started)
-        with open_pool(
+    body = json.dumps([{"description": "A parcel"}] * _BULK).encode()
+    with (
+        system.api(SLIMTRACK_AUTH="on", SLIMTRACK_RATE_LIMIT="1000000") as api,
+        open_pool(
             api.settings.database_url, application_name="bench", size=2, options={}, timeout=5
-        ) as pool:
-            tracking = Tracking(
-                pool, wake_up=lambda: None, schedule=Schedule(api.settings.stage_delays)
+        ) as pool,
+        system.connect() as database,
+    ):
+        token = Access(pool).create_key(tenant="default", name="bench", scopes=[Scope.ORDERS_WRITE])
+        tracking = Tracking(
+            pool, wake_up=lambda: None, schedule=Schedule(api.settings.stage_delays)
+        )
+
+        def send(times: int) -> int:
+            return _send_bulk(api.api_url, body, times, token=token)
+
+        def place(times: int) -> int:
+            for _ in range(times):
+                tracking.place_many(
+                    [NewOrder(id=each, description="A parcel") for each in new_order_ids(_BULK)]
+                )
+            return times * _BULK
+
+        def measure(work: Callable[[int], int], *, threads: int) -> Result:
+            with ThreadPoolExecutor(threads) as callers:
+                list(callers.map(work, [1] * threads))  # connections, prepared statements
+                cpu, servers = api.cpu(), system.server_cpu()
+                started = time.perf_counter()
+                placed = sum(callers.map(work, [orders // threads // _BULK] * threads))
+                seconds = time.perf_counter() - started
+            spent = {name: now - servers[name] for name, now in system.server_cpu().items()}
+            spent["api"] = api.cpu() - cpu
+            return Result(
+                figure=placed / seconds,
+                notes={f"{name} µs": 1e6 * each / placed for name, each in spent.items() if each},
             )
 
-            def place(_: int) -> None:
-                tracking.place_many(
-                    [NewOrder(id=new_order_id(), description="A parcel") for _ in range(_BATCH)]
-                )
-
-            started = time.perf_counter()
-            with ThreadPoolExecutor(2) as threads:
-                list(threads.map(place, range(orders // _BATCH)))
-            alone = orders / (time.perf_counter() - started)
-        with system.connect() as database:
-            row = database.execute("SELECT count(*) FROM outbox").fetchone()
-    if row != (placed + orders,):
-        raise FaultError(f"{placed} and {orders} orders were placed, and {row} are there.")
-    return Result(figure=over_http), Result(figure=alone)
+        over_http = measure(send, threads=8)
+        alone = measure(place, threads=2)
+        row = database.execute(
+            "SELECT (SELECT count(*) FROM orders), (SELECT count(*) FROM outbox)"
+        ).fetchone()
+    expected = sum((orders // each // _BULK + 1) * each * _BULK for each in (8, 2))
+    if row != (expected, expected):
+        raise FaultError(
+            f"{expected} orders were placed; of orders and outbox rows there are {row}."
+        )
+    return over_http, alone
 
 
-def _send_bulk(api_url: str, body: bytes, times: int) -> int:
+def _send_bulk(api_url: str, body: bytes, times: int, *, token: str) -> int:
     connection = http.client.HTTPConnection(urlsplit(api_url).netloc, timeout=60)
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
     placed = 0
     for _ in range(times):
-        connection.request("POST", "/api/orders/bulk", body, {"Content-Type": "application/json"})
+        connection.request("POST", "/api/orders/bulk", body, headers)
         placed += int(json.loads(connection.getresponse().read())["placed"])
     connection.close()
     return placed

@@ -12,6 +12,7 @@ import psycopg
 
 from slimtrack import bootstrap
 from slimtrack.settings import Settings
+from slimtrack.stack.directory import free_ports
 from slimtrack.stack.processes import choose_bind, plan_api, plan_publisher, plan_workers
 from slimtrack.stack.servers import prepare_servers
 from slimtrack.stack.supervisor import Supervisor
@@ -41,9 +42,9 @@ class System:
             supervisor.stop()
 
     @contextmanager
-    def api(self) -> Iterator["Processes"]:
-        """Run the API alone, on emptied tables."""
-        environment = {**self.environment, "SLIMTRACK_API_WORKERS": "2"}
+    def api(self, **settings: str) -> Iterator["Processes"]:
+        """Run the API alone with two workers, on emptied tables, with these settings."""
+        environment = {**self.environment, "SLIMTRACK_API_WORKERS": "2", **settings}
         bind = choose_bind(environment)
         self._empty()
         supervisor = Supervisor(on_line=lambda *_: None)
@@ -108,6 +109,8 @@ def run_system() -> Iterator[System]:
                 **prepared.environment,
                 "SLIMTRACK_AUTH": "off",
                 "SLIMTRACK_LOG_LEVEL": "warning",
+                # Not the usual one: whoever calls that shall not be counted.
+                "SLIMTRACK_API_BIND": f"127.0.0.1:{free_ports(1)[0]}",
             }
             bootstrap.migrate(Settings.from_environment(environment))
             yield System(environment, servers)

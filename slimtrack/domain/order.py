@@ -128,7 +128,19 @@ def new_order_id() -> UUID:
 
     Ids made later sort later (to the millisecond), so new orders touch the same index pages.
     """
-    value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10))
-    value = value & ~(0xF << 76) | 0x7 << 76
-    value = value & ~(0x3 << 62) | 0x2 << 62
-    return UUID(int=value)
+    return new_order_ids(1)[0]
+
+
+def new_order_ids(count: int) -> list[UUID]:
+    """Return so many new ids, at a fraction of what they cost one by one."""
+    moment = (time.time_ns() // 1_000_000) << 80 | _VERSION_7
+    random = os.urandom(10 * count)
+    return [
+        UUID(int=moment | int.from_bytes(random[start : start + 10]) & _RANDOM)
+        for start in range(0, 10 * count, 10)
+    ]
+
+
+#: The bits of a UUID that say that it is of version 7, and those that are random in one.
+_VERSION_7: Final = 0x7 << 76 | 0x2 << 62
+_RANDOM: Final = 0xFFF << 64 | (1 << 62) - 1

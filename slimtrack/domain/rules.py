@@ -120,8 +120,11 @@ def clean_moment(field: str, moment: datetime | None, *, now: datetime) -> datet
 
 def _clean(field: str, text: str, *, most: int, unwanted: re.Pattern[str]) -> str:
     text = text.strip()
-    # A zero-width space is no white space to strip(), yet nobody sees it.
-    if not any(character.isprintable() and not character.isspace() for character in text):
+    # A zero-width space is no white space to strip(), yet nobody sees it. Most texts begin with a
+    # letter or digit, which is quicker to see.
+    if not text[:1].isalnum() and not any(
+        character.isprintable() and not character.isspace() for character in text
+    ):
         raise FieldError(field, "must not be empty")
     if len(text) > most:
         raise FieldError(field, f"must have at most {most} characters, not {len(text)}")

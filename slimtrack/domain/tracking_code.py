@@ -23,10 +23,15 @@ _SEPARATORS: Final = str.maketrans("", "", "- ")
 
 def format_code(number: int) -> str:
     """Return the code of a tracking number (0 to 2^60 - 1)."""
-    values = [number >> 5 * place & 31 for place in reversed(range(_DIGITS))]
-    digits = "".join(_ALPHABET[value] for value in values)
-    check = _ALPHABET[_check_of(values)]
-    return f"{_PREFIX}-{digits[:4]}-{digits[4:8]}-{digits[8:]}-{check}"
+    a, b, c, d, e, f = pairs = [number >> shift & 1023 for shift in (50, 40, 30, 20, 10, 0)]
+    check = 0
+    for pair in pairs:
+        check = _CHECKS[pair ^ check << 5]
+    digits = _PAIRS
+    return (
+        f"{_PREFIX}-{digits[a]}{digits[b]}-{digits[c]}{digits[d]}-{digits[e]}{digits[f]}"
+        f"-{_ALPHABET[check]}"
+    )
 
 
 def parse_code(text: str) -> int | None:
@@ -58,3 +63,8 @@ def _check_of(values: list[int]) -> int:
 def _doubled(element: int) -> int:
     """Multiply by the primitive element x of GF(32)."""
     return element << 1 ^ (0b100101 if element & 16 else 0)
+
+
+#: Two digits at a time, as they are written, and the check character of a code of these two.
+_PAIRS: Final = [first + second for first in _ALPHABET for second in _ALPHABET]
+_CHECKS: Final = [_check_of([pair >> 5, pair & 31]) for pair in range(1024)]

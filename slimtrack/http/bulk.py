@@ -11,7 +11,7 @@ import msgspec
 from slimtrack.domain.access import Principal, Scope
 from slimtrack.domain.errors import ReferenceTakenError, SlimTrackError
 from slimtrack.domain.idempotency import ROW, Answer, Once
-from slimtrack.domain.order import NewOrder, Order
+from slimtrack.domain.order import NewOrder, Order, new_order_ids
 from slimtrack.http import answers, problems, schemas
 from slimtrack.http.auth import Scopes
 from slimtrack.http.body import JSON, MAX_BULK_BODY, NDJSON, media_type_of, read_body
@@ -75,10 +75,10 @@ class _Batch:
         self._orders: dict[int, NewOrder] = {}
         self._once: dict[int, Once] = {}
         keys: dict[str, int] = {}
-        for index, row in enumerate(rows):
+        for index, (row, order_id) in enumerate(zip(rows, new_order_ids(len(rows)), strict=True)):
             try:
                 order, key = schemas.read_bulk_order(
-                    row, correlation_id=correlation_id, principal=principal
+                    row, order_id=order_id, correlation_id=correlation_id, principal=principal
                 )
                 if key is not None and keys.setdefault(key, index) != index:
                     raise _repeated_key(keys[key])

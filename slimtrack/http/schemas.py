@@ -198,19 +198,23 @@ def read_new_order(
         Problem: the body is not JSON, or not that of an order.
     """
     given = _decode(_PLACE, body, subject="order")
-    return _order_of(given, body, correlation_id=correlation_id, principal=principal)
+    return _order_of(
+        given, body, order_id=new_order_id(), correlation_id=correlation_id, principal=principal
+    )
 
 
 def read_bulk_order(
-    row: bytes, *, correlation_id: str | None, principal: Principal
+    row: bytes, *, order_id: UUID, correlation_id: str | None, principal: Principal
 ) -> tuple[NewOrder, str | None]:
-    """Return one order of many, and its idempotency key.
+    """Return one order of many, with this id, and its idempotency key.
 
     Raises:
         Problem: the row is not JSON, or not that of an order.
     """
     given = _decode(_BULK, row, subject="order")
-    order = _order_of(given, row, correlation_id=correlation_id, principal=principal)
+    order = _order_of(
+        given, row, order_id=order_id, correlation_id=correlation_id, principal=principal
+    )
     if given.idempotency_key is not None and not _KEY.fullmatch(given.idempotency_key):
         raise _invalid("order", [Fault("idempotency_key", KEY_RULE)])
     return order, given.idempotency_key
@@ -279,7 +283,12 @@ def read_correction(body: bytes) -> tuple[int, str, str | None]:
 
 
 def _order_of(
-    given: PlaceOrder, body: bytes, *, correlation_id: str | None, principal: Principal
+    given: PlaceOrder,
+    body: bytes,
+    *,
+    order_id: UUID,
+    correlation_id: str | None,
+    principal: Principal,
 ) -> NewOrder:
     cleaned: dict[str, Any] = {}
     faults = []
@@ -295,7 +304,7 @@ def _order_of(
     if faults:
         raise _invalid("order", faults)
     return NewOrder(
-        id=new_order_id(),
+        id=order_id,
         tenant_id=principal.tenant_id,
         flow=given.flow or principal.flow,
         correlation_id=correlation_id,

@@ -7,13 +7,13 @@ orders.id, orders.tracking_number, orders.reference, orders.description, orders.
 -- place_orders --
 -- Store orders with their first event and, unless only reports move them, the outbox row of
 -- their first stage. An order whose id or reference is taken is left out: only the ids that were
--- stored come back.
+-- stored come back. The arrays are sent in binary (b): as text they take four times as long.
 WITH given AS (
     SELECT *
-      FROM unnest(%(ids)s::uuid[], %(tenant_ids)s::integer[], %(references)s::text[],
-                  %(descriptions)s::text[], %(metadata)s::text[], %(flows)s::text[],
-                  %(outcomes)s::text[], %(correlation_ids)s::text[],
-                  %(created_ats)s::timestamptz[])
+      FROM unnest(%(ids)b::uuid[], %(tenant_ids)b::integer[], %(references)b::text[],
+                  %(descriptions)b::text[], %(metadata)b::text[], %(flows)b::text[],
+                  %(outcomes)b::text[], %(correlation_ids)b::text[],
+                  %(created_ats)b::timestamptz[])
            AS given (id, tenant_id, reference, description, metadata, flow, outcome,
                      correlation_id, created_at)
 ), placed AS (
