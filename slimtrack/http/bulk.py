@@ -15,6 +15,7 @@ from slimtrack.domain.order import NewOrder, Order, new_order_ids
 from slimtrack.http import answers, problems, schemas
 from slimtrack.http.auth import Scopes
 from slimtrack.http.body import JSON, MAX_BULK_BODY, NDJSON, media_type_of, read_body
+from slimtrack.http.decoding import explain
 from slimtrack.use_cases.changing import Changes
 from slimtrack.use_cases.tracking import Tracking
 
@@ -136,7 +137,7 @@ def _split(body: bytes, *, lines: bool) -> list[bytes]:
             fault = problems.Fault("", "The body must be an array of orders")
             raise problems.invalid("invalid-bulk", [fault]) from error
         except (ValueError, RecursionError) as error:
-            raise problems.malformed_body(schemas.explain(body, error)) from error
+            raise problems.malformed_body(explain(body, error)) from error
     if not 1 <= len(rows) <= MAX_ORDERS:
         fault = problems.Fault("", f"The body must have 1 to {MAX_ORDERS} orders, not {len(rows)}")
         raise problems.invalid("invalid-bulk", [fault])

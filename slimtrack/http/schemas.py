@@ -1,12 +1,9 @@
 """What the bodies of requests may say; the rules of an order's fields are the domain's."""
 
-import codecs
-import json
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final
 from uuid import UUID
 
 import msgspec
@@ -36,10 +33,8 @@ from slimtrack.domain.rules import (
     clean_moment,
     clean_reference,
 )
-from slimtrack.http import problems
+from slimtrack.http.decoding import decode, find_repeated_names, invalid
 from slimtrack.http.problems import Fault
-
-T = TypeVar("T", bound=msgspec.Struct)
 
 
 def _text(what: str, *, most: int, one_line: bool = True, example: str | None = None) -> Meta:
@@ -197,7 +192,7 @@ def read_new_order(
     Raises:
         Problem: the body is not JSON, or not that of an order.
     """
-    given = _decode(_PLACE, body, subject="order")
+    given = decode(_PLACE, body, subject="order")
     return _order_of(
         given, body, order_id=new_order_id(), correlation_id=correlation_id, principal=principal
     )
@@ -211,12 +206,12 @@ def read_bulk_order(
     Raises:
         Problem: the row is not JSON, or not that of an order.
     """
-    given = _decode(_BULK, row, subject="order")
+    given = decode(_BULK, row, subject="order")
     order = _order_of(
         given, row, order_id=order_id, correlation_id=correlation_id, principal=principal
     )
     if given.idempotency_key is not None and not _KEY.fullmatch(given.idempotency_key):
-        raise _invalid("order", [Fault("idempotency_key", KEY_RULE)])
+        raise invalid("order", [Fault("idempotency_key", KEY_RULE)])
     return order, given.idempotency_key
 
 
@@ -237,7 +232,7 @@ def read_cancellation(body: bytes) -> str | None:
     """
     if not body:
         return None
-    given = _decode(_CANCEL, body, subject="cancellation")
+    given = decode(_CANCEL, body, subject="cancellation")
     cleaned = _clean("cancellation", body, reason=lambda: clean_message("reason", given.reason))
     reason: str | None = cleaned["reason"]
     return reason
@@ -249,7 +244,7 @@ def read_report(body: bytes) -> Report:
     Raises:
         Problem: the body is not JSON, or not that of a report.
     """
-    given = _decode(_REPORT, body, subject="report")
+    given = decode(_REPORT, body, subject="report")
     now = datetime.now(UTC)
     return Report(
         **_clean(
@@ -272,7 +267,7 @@ def read_correction(body: bytes) -> tuple[int, str, str | None]:
     Raises:
         Problem: the body is not JSON, or not that of a correction.
     """
-    given = _decode(_CORRECT, body, subject="correction")
+    given = decode(_CORRECT, body, subject="correction")
     cleaned = _clean(
         "correction",
         body,
@@ -300,9 +295,9 @@ def _order_of(
     # A name is followed by a colon: no more colons than names were read, so none came twice.
     names = sum(getattr(given, field) is not None for field in given.__struct_fields__)
     if body.count(b":") > names + len(given.metadata or ()):
-        faults += _find_repeated_names(body)
+        faults += find_repeated_names(body)
     if faults:
-        raise _invalid("order", faults)
+        raise invalid("order", faults)
     return NewOrder(
         id=order_id,
         tenant_id=principal.tenant_id,
@@ -318,80 +313,14 @@ def _reportable(status: Status) -> Status:
     return status
 
 
-def _decode(decoder: msgspec.json.Decoder[T], body: bytes, *, subject: str) -> T:
-    try:
-        return decoder.decode(body)
-    except msgspec.ValidationError as error:
-        raise _invalid(subject, [_fault_of(error, subject)]) from error
-    except (ValueError, RecursionError) as error:
-        raise problems.malformed_body(explain(body, error)) from error
-
-
 def _clean(subject: str, body: bytes, **fields: Callable[[], Any]) -> dict[str, Any]:
     cleaned: dict[str, Any] = {}
-    faults = _find_repeated_names(body)
+    faults = find_repeated_names(body)
     for field, clean in fields.items():
         try:
             cleaned[field] = clean()
         except FieldError as error:
             faults.append(Fault(error.field, error.reason))
     if faults:
-        raise _invalid(subject, faults)
+        raise invalid(subject, faults)
     return cleaned
-
-
-def _invalid(subject: str, faults: Sequence[Fault]) -> problems.Problem:
-    return problems.invalid(f"invalid-{subject}", faults)
-
-
-_UNKNOWN: Final = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
-_MISSING: Final = re.compile(r"Object missing required field `(.*)`")
-_PATH: Final = re.compile(r" - at `\$\.?(\w*).*`$")
-
-
-def _fault_of(error: msgspec.ValidationError, subject: str) -> Fault:
-    text = str(error)
-    if unknown := _UNKNOWN.match(text):
-        what = "new order" if subject == "order" else subject
-        return Fault(unknown[1][:100], f"is not a field that a {what} may have")
-    if missing := _MISSING.match(text):
-        return Fault(missing[1], "is required")
-    path = _PATH.search(text)
-    reason = _PATH.sub("", text).replace("`", "")
-    reason = reason[:1].lower() + reason[1:]
-    return (
-        Fault(path[1], f"is wrong: {reason}") if path else Fault("", f"The body is wrong: {reason}")
-    )
-
-
-_HALF_PAIR: Final = re.compile(rb"\\u[dD][89a-fA-F]")
-
-
-def explain(body: bytes, error: Exception) -> str:
-    """Say why a body is not JSON, given what its reader said."""
-    if not body.strip():
-        return "The body is empty."
-    if body.startswith(codecs.BOM_UTF8):
-        return "The body starts with a byte order mark; JSON has none."
-    if isinstance(error, RecursionError):
-        return "The body is nested too deeply."
-    if isinstance(error, UnicodeDecodeError):
-        return "The body is not UTF-8."
-    hint = " A \\ud800 to \\udfff must be one of a pair." if _HALF_PAIR.search(body) else ""
-    return f"The body is not JSON: {error}.{hint}"
-
-
-def _find_repeated_names(body: bytes) -> list[Fault]:
-    faults: list[Fault] = []
-
-    def check(pairs: list[tuple[str, Any]]) -> None:
-        names = Counter(name for name, _ in pairs)
-        faults.extend(
-            Fault(name[:100], "must come once") for name, count in names.items() if count > 1
-        )
-
-    try:
-        json.loads(body, object_pairs_hook=check)
-    except (ValueError, RecursionError) as error:
-        raise problems.malformed_body(explain(body, error)) from error
-    return faults
