@@ -61,8 +61,8 @@ class FanOut:
     def publish_due(self) -> int:
         """Publish one claim's worth of events; return how many the broker has confirmed.
 
-        What it has not confirmed stays, and is due again after a pause that grows: it may have
-        arrived nevertheless, and is then published twice.
+        What it has not confirmed stays, and may be published twice: it may have arrived
+        nevertheless. What it refused, because a queue is full, waits longer each time.
         """
         with self._pool.connection() as connection, connection.transaction():
             due = outbox.claim_events(connection, limit=_BATCH)
@@ -70,15 +70,16 @@ class FanOut:
                 return 0
             messages = [EventMessage(each) for each in due]
             outcomes = self._broker.publish(messages, timeout=PUBLISH_TIMEOUT)
-            confirmed: list[int] = []
-            unconfirmed: list[int] = []
+            rows: dict[Outcome, list[int]] = {outcome: [] for outcome in Outcome}
             for event, outcome in zip(due, outcomes, strict=True):
-                (confirmed if outcome is Outcome.CONFIRMED else unconfirmed).append(event.row_id)
-            outbox.settle_events(connection, confirmed=confirmed, unconfirmed=unconfirmed)
+                rows[outcome].append(event.row_id)
+            confirmed, refused = rows[Outcome.CONFIRMED], rows[Outcome.NACKED]
+            outbox.settle_events(connection, confirmed=confirmed, refused=refused)
             faults.point("fan_out.before_commit")
         _log.debug("events.published", events=len(confirmed))
-        if unconfirmed:
-            _log.warning("events.unconfirmed", events=len(unconfirmed))
+        if len(confirmed) < len(due):
+            unconfirmed = len(due) - len(confirmed)
+            _log.warning("events.unconfirmed", events=unconfirmed, refused=len(refused))
         return len(confirmed)
 
 

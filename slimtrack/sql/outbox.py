@@ -103,10 +103,10 @@ def claim_events(connection: Connection, *, limit: int) -> list[PublishedEvent]:
 
 
 def settle_events(
-    connection: Connection, *, confirmed: Sequence[int], unconfirmed: Sequence[int]
+    connection: Connection, *, confirmed: Sequence[int], refused: Sequence[int]
 ) -> None:
-    """Take away confirmed fan-out rows, make the others due later; where they were claimed."""
-    parameters = {"confirmed": confirmed, "unconfirmed": unconfirmed}
+    """Take away confirmed fan-out rows, make refused ones due later; where they were claimed."""
+    parameters = {"confirmed": confirmed, "refused": refused}
     connection.execute(statements.load("outbox.sql")["settle_events"], parameters, prepare=True)
 
 

@@ -2,6 +2,7 @@
 
 import random
 import re
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -188,11 +189,18 @@ def fits(order: dict[str, Any], query: dict[str, str]) -> bool:
         )
         and query.get("reference", order["reference"]) == order["reference"]
         and query.get("tracking_code", order["tracking_code"]) == order["tracking_code"]
-        and query.get("created_after", "") <= order["created_at"]
-        and query.get("created_before", "9") > order["created_at"]
-        and query.get("updated_after", "") <= order["updated_at"]
-        and query.get("updated_before", "9") > order["updated_at"]
+        and all(
+            # As times: at a full second, their text has no fraction to compare.
+            (time(text) <= time(order[f"{what}_at"])) == (name == "after")
+            for what in ("created", "updated")
+            for name in ("after", "before")
+            if (text := query.get(f"{what}_{name}"))
+        )
     )
+
+
+def time(text: str) -> datetime:
+    return datetime.fromisoformat(text)
 
 
 def test_after_the_last_page_by_number_the_link_goes_on_by_cursor(

@@ -193,16 +193,15 @@ SELECT claimed.id, tenant_id, claimed.correlation_id,
  ORDER BY recorded_at, orders.id, sequence;
 
 -- settle_events --
--- Take away the rows whose events the broker has confirmed; the others are due again later, so that
--- one event which nobody takes does not keep the rest from going on. In the transaction that
--- claimed them.
+-- Take away the rows whose events the broker has confirmed; those that it refused are due again
+-- later, so that they do not keep the rest from going on. In the transaction that claimed them.
 WITH published AS (
     DELETE FROM outbox WHERE id = ANY(%(confirmed)s::bigint[])
 )
 UPDATE outbox
    SET attempts = attempts + 1,
        available_at = now() + make_interval(secs => least(60, 0.5 * 2 ^ least(attempts, 10)))
- WHERE id = ANY(%(unconfirmed)s::bigint[]);
+ WHERE id = ANY(%(refused)s::bigint[]);
 
 -- has_due_events --
 SELECT EXISTS (SELECT FROM outbox
