@@ -38,7 +38,9 @@ class EventKind(StrEnum):
 
 
 class OrderEvent(msgspec.Struct, frozen=True):
-    """A fact about an order; field order is that of the queries.
+    """A fact about an order, never changed.
+
+    The order of the fields is that of the queries.
 
     Attributes:
         sequence: counts the order's events from 1 without gap.

@@ -98,7 +98,23 @@ class NewOrder(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Order(msgspec.Struct, frozen=True):
-    """One customer's request for delivery, as it stands now; field order is that of the queries."""
+    """One customer's request for delivery, as it stands now.
+
+    The order of the fields is that of the queries.
+
+    Attributes:
+        id: made by SlimTrack; ids made later sort later.
+        tracking_code: for people: read it over the phone, type it in any case.
+        reference: the caller's own order number, if there is one.
+        description: what is to be delivered.
+        metadata: whatever the caller stored with it.
+        flow: what moves it: time (simulated) or only reports (reported).
+        status: where it is.
+        delivery_attempts: how often the parcel went out for delivery.
+        version: the number of its events; the same as its ETag.
+        created_at: when it was placed.
+        updated_at: when its last event was recorded.
+    """
 
     id: UUID
     tracking_code: str

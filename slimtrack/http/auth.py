@@ -18,6 +18,8 @@ Scopes = Mapping[str, Scope | None]
 PUBLIC: Final[Scopes] = {"GET": None}
 
 _SCHEME: Final = "bearer"
+#: What proxies add to the requests that they pass on.
+_PASSED_ON: Final = ("Forwarded", "X-Forwarded-For", "X-Real-IP", "Via")
 
 
 class Authentication:
@@ -72,9 +74,10 @@ class Open:
     ) -> None:
         """Let the request pass, or answer 403.
 
-        Whatever address the server listens on, and whoever started it: nobody else is let in.
+        Whatever address the server listens on, and whoever started it: nobody else is let in, nor
+        whoever asks through a proxy on this machine.
         """
-        if not _is_loopback(req.remote_addr):
+        if not _is_loopback(req.remote_addr) or any(map(req.get_header, _PASSED_ON)):
             raise problems.closed("Without API keys only this machine may ask (SLIMTRACK_AUTH).")
         req.context.principal = self._principal
 

@@ -41,7 +41,7 @@ def _text(what: str, *, most: int, one_line: bool = True, example: str | None = 
     """Describe a text; that it is so is checked by the domain, in better words than a schema's."""
     unwanted = r"\x00-\x1f\x7f-\x9f\u2028\u2029" if one_line else r"\x00-\x08\x0b-\x1f\x7f-\x9f"
     return Meta(
-        description=f"{what}{' in one line' if one_line else ''}, with something visible in it.",
+        description=f"{what}{' in one line' if one_line else ''}, not blank.",
         examples=[example] if example else None,
         extra_json_schema={"minLength": 1, "maxLength": most, "pattern": f"^[^{unwanted}]*$"},
     )

@@ -109,6 +109,11 @@ def test_without_keys_only_this_machine_may_ask(tracking: Tracking) -> None:
     }.items():
         answer = client.simulate_get("/api/orders", remote_addr=address)
         assert answer.status_code == status, address
+    for name in ("Forwarded", "X-Forwarded-For", "X-Real-IP", "Via"):
+        answer = client.simulate_get(
+            "/api/orders", remote_addr="127.0.0.1", headers={name: "for=192.0.2.7"}
+        )
+        assert answer.status_code == 403, name
 
 
 def test_a_basic_password_is_no_key(callers: Callers) -> None:

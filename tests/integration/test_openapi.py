@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -24,8 +25,9 @@ from schemathesis.core.result import Ok
 
 from slimtrack.domain.access import Scope
 from slimtrack.domain.order import JOURNEY
+from slimtrack.http import problems
 from slimtrack.http.openapi.document import document
-from slimtrack.http.openapi.operations import OPERATIONS
+from slimtrack.http.openapi.operations import OPERATIONS, WHEN
 
 FUZZING = Path(__file__).parents[1] / "fuzzing"
 
@@ -58,6 +60,12 @@ def test_the_document_has_every_route_and_every_route_is_in_the_document(
     shown = caller.simulate_get("/docs")
     assert shown.headers["Content-Type"].startswith("text/html")
     assert "<script" not in shown.text
+    anchors, targets = (
+        set(re.findall(rf'{name}="#?([\w-]+)"', shown.text)) for name in ("href", "id")
+    )
+    assert anchors
+    assert anchors <= targets, "a link leads nowhere"
+    assert set(problems.KINDS) == set(WHEN) <= targets
     for path, methods in document()["paths"].items():
         assert path in shown.text
         for method in methods:

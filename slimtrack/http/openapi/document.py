@@ -119,10 +119,11 @@ def _request_body(body: type) -> Json:
     if body is BulkOrder:
         many = {"type": "array", "items": shape, "minItems": 1, "maxItems": MAX_ORDERS}
         lines = {"type": "string", "description": "An order on each line."}
-        text = msgspec.json.encode(example).decode()
+        others = {"description": "Winter coat", "idempotency_key": "order-8"}
+        text = "\n".join(msgspec.json.encode(each).decode() for each in (example, others))
         content = {
             JSON: {"schema": many, "example": [example]},
-            NDJSON: {"schema": lines, "example": f"{text}\n{text}\n"},
+            NDJSON: {"schema": lines, "example": f"{text}\n"},
         }
     else:
         content = {JSON: {"schema": shape, "example": example}}
@@ -172,7 +173,7 @@ def _problems(operation: Operation) -> Json:
                     "examples": {
                         kind: {
                             "summary": type_of(kind),
-                            "value": make_document(kind, WHEN[kind], request_id="checkout-7"),
+                            "value": make_document(kind, WHEN[kind], request_id="req-4f2a"),
                         }
                         for kind in kinds[status]
                     },

@@ -13,7 +13,7 @@ ORDER: Final = {
     "tracking_code": CODE,
     "reference": "PO-1",
     "description": "Espresso machine",
-    "metadata": {"gift": True},
+    "metadata": {"gift": "yes"},
     "flow": "simulated",
     "status": "received",
     "delivery_attempts": 0,
@@ -69,9 +69,9 @@ EXAMPLES: Final[dict[str, Any]] = {
     "PlaceOrder": {
         "description": "Espresso machine",
         "reference": "PO-1",
-        "metadata": {"gift": True},
+        "metadata": {"gift": "yes"},
     },
-    "BulkOrder": {"description": "Two novels", "idempotency_key": "checkout-7"},
+    "BulkOrder": {"description": "Two novels", "idempotency_key": "order-7"},
     "CancelOrder": {"reason": "Ordered twice"},
     "MakeReport": {
         "status": "in_transit",

@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from slimtrack.domain.access import Scope
+from slimtrack.domain.event import MAX_EVENTS
 from slimtrack.domain.order import Order
 from slimtrack.domain.outcome import Outcome, reference_of
 from slimtrack.http import bulk, flow, health, orders, queries, schemas
+from slimtrack.http.body import MAX_BODY, MAX_BULK_BODY
 
 _ORDER: Final = "/api/orders/{order}"
 
@@ -21,11 +23,12 @@ WHEN: Final[Mapping[str, str]] = {
     "order-not-found": "There is no such order, or it is another tenant's.",
     "not-acceptable": "Accept allows none of what is answered here.",
     "transition-not-allowed": "The order cannot go there from where it is.",
-    "history-full": "The order has as many events as an order may have.",
+    "history-full": f"The order has {MAX_EVENTS:,} events, the most there may be.",
     "reference-taken": "Another order has the reference.",
     "idempotency-key-in-use": "A request with this key is being worked on.",
     "stale-version": "The order has changed; If-Match named an older version.",
-    "body-too-large": "The body is too large.",
+    "body-too-large": f"The body is larger than {MAX_BODY >> 10} KiB"
+    f" (many orders: {MAX_BULK_BODY >> 20} MiB).",
     "unsupported-body": "The body is not of a type that is read here.",
     "invalid-order": "A field of the order is wrong.",
     "invalid-bulk": "The body is no array of orders, or has too many.",
@@ -35,9 +38,13 @@ WHEN: Final[Mapping[str, str]] = {
     "idempotency-key-reused": "The key was used before, for another request.",
     "rate-limited": "The API key has used up its requests.",
     "unavailable": "The database does not answer.",
+    "path-not-found": "There is nothing at this path.",
     "method-not-allowed": "There is no such method here.",
     "path-too-long": "The first line of the request is too long.",
     "headers-too-large": "A header is too long, or there are too many.",
+    "unmet-expectation": "Expect is something else than 100-continue.",
+    "unsupported-transfer-encoding": "Transfer-Encoding is something else than chunked.",
+    "internal-error": "Something went wrong on our side; request_id leads to the cause.",
 }
 #: What each test order meets with.
 _TESTS: Final[Mapping[Outcome, str]] = {
@@ -53,7 +60,8 @@ _TEST_REFERENCES: Final = "; ".join(
 )
 _ANYWHERE: Final = (
     *("malformed-request", "method-not-allowed", "not-acceptable"),
-    *("path-too-long", "headers-too-large"),
+    *("path-too-long", "headers-too-large", "unmet-expectation", "internal-error"),
+    "unsupported-transfer-encoding",
 )
 _WITH_KEY: Final = ("unauthenticated", "forbidden", "rate-limited", "unavailable")
 _WITH_BODY: Final = (
@@ -106,7 +114,7 @@ OPERATIONS: Final = (
         description="One reference makes one order: a second one with it is refused with the id"
         f" of the first. A simulated order with one of these references is a test order:"
         f" {_TEST_REFERENCES}. More may follow after a slash, so that each can be used many times:"
-        " test:returned/17. What concerns a stage that was given work of its own does not happen.",
+        " test:returned/17. A stage that was given work of its own ignores these references.",
         answer=Order,
         status=201,
         body=schemas.PlaceOrder,
@@ -136,7 +144,8 @@ OPERATIONS: Final = (
         name="place_orders",
         summary=f"Place up to {bulk.MAX_ORDERS:,} orders",
         description="Each row has a result of its own, in the order given. A row may have an"
-        " idempotency_key of its own beside the header for the whole request.",
+        " idempotency_key of its own beside the header for the whole request. With curl, send lines"
+        " with --data-binary: -d takes the line ends away.",
         answer=bulk.BulkResults,
         body=schemas.BulkOrder,
         parameters=("Idempotency-Key",),
@@ -171,7 +180,7 @@ OPERATIONS: Final = (
         path=f"{_ORDER}/cancel",
         name="cancel_order",
         summary="Cancel an order",
-        description="Possible until it is on its way. The body may be left out.",
+        description="Possible while it is received or processing. The body may be left out.",
         answer=Order,
         body=schemas.CancelOrder,
         parameters=("order", "Idempotency-Key", "If-Match"),
@@ -185,7 +194,8 @@ OPERATIONS: Final = (
         name="report",
         summary="Report what happened",
         description="What a scanner or a courier says. The order moves if it may; what it has"
-        " passed already is kept in the history as late; what cannot be is refused with what can."
+        " passed already is kept in the history as late; an impossible move is a 409 that lists the"
+        " possible ones."
         " Give the attempt with what is about a delivery, so that a repeated delivery_failed of one"
         " attempt is not taken for the failure of the next.",
         answer=Order,
@@ -225,7 +235,7 @@ OPERATIONS: Final = (
         path="/health/live",
         name="get_liveness",
         summary="Ask whether the process answers",
-        description="It does, if it does.",
+        description="200 if it does.",
         answer=health.Health,
     ),
     Operation(

@@ -54,7 +54,11 @@ PARAMETERS: Final[Mapping[str, Json]] = {
         "schema": {"type": "string"},
         "example": '"1"',
     },
-    "format": {"in": "query", "schema": {"enum": ["json", "mermaid"], "default": "json"}},
+    "format": {
+        "in": "query",
+        "description": "As data or as a diagram.",
+        "schema": {"enum": ["json", "mermaid"], "default": "json"},
+    },
     "status": {
         "in": "query",
         "description": "In one of these statuses.",

@@ -1,5 +1,7 @@
 """The shapes of what requests and answers hold, where a type does not say all of it."""
 
+import inspect
+import re
 from typing import Any, Final
 
 from slimtrack.domain.order import MAX_METADATA_BYTES
@@ -80,10 +82,21 @@ PROBLEM: Final[Json] = {
 
 
 def complete(name: str, shape: Json) -> Json:
-    """Add what the types do not say: times, the free form of metadata, the problem of a row."""
+    """Add what the types do not say: times, the free form of metadata, the problem of a row.
+
+    What a docstring says of each attribute becomes the description of that field.
+    """
+    about, _, attributes = inspect.cleandoc(shape.get("description", "")).partition(
+        "\n\nAttributes:\n"
+    )
+    meanings = {
+        each["name"]: " ".join(each["meaning"].split()) for each in _ATTRIBUTE.finditer(attributes)
+    }
     properties: Json = {}
     for field, given in shape.get("properties", {}).items():
-        described = given
+        described = (
+            {"description": _sentence(meanings[field]), **given} if field in meanings else given
+        )
         if field.endswith("_at"):
             described = _be(described, {"type": "string", "format": "date-time"})
         elif field == "metadata":
@@ -91,7 +104,16 @@ def complete(name: str, shape: Json) -> Json:
         elif (name, field) == ("BulkResult", "problem"):
             described = _be(described, reference_to("Problem"))
         properties[field] = described
-    return {**shape, "properties": properties} if properties else shape
+    described = {**shape, **({"description": about.partition("\n\n")[0]} if about else {})}
+    return {**described, "properties": properties} if properties else described
+
+
+#: An attribute in the form of Google's docstrings, and all of its lines.
+_ATTRIBUTE: Final = re.compile(r"^ {4}(?P<name>\w+): (?P<meaning>.*(?:\n {8}.*)*)", re.MULTILINE)
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _be(described: Json, shape: Json) -> Json:
