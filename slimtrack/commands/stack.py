@@ -52,7 +52,7 @@ def up(
         stack = start_detached(directory)
         typer.echo(f"Everything is ready; the API is at {stack.api_url}")
         typer.echo(f"An API key for development: {stack.api_key}")
-        typer.echo("`slimtrack status` shows it, `slimtrack logs --follow` what it says,")
+        typer.echo("`slimtrack status` shows its processes, `slimtrack logs --follow` their log,")
         typer.echo("`slimtrack down` stops it.")
         return
     signal.signal(signal.SIGINT, _interrupt)
