@@ -78,8 +78,13 @@ def run_publisher(settings: Settings, stopping: threading.Event) -> None:
             publishers["fan-out"] = fan_out
         else:
             # Switched off while rows were left, or on in other processes: nothing waits for ever.
-            open_broker = partial(_open_event_broker, settings)
-            jobs.append((partial(publish_left, pool, open_broker=open_broker), _RECONCILE))
+            left = partial(
+                publish_left,
+                pool,
+                broker=broker,
+                open_broker=partial(_open_event_broker, settings),
+            )
+            jobs.append((left, _RECONCILE))
         running.run(
             publishers,
             jobs=jobs,

@@ -129,6 +129,8 @@ class ConfirmedPublisher:
         if self._call(self._pump):
             batch.done.wait(timeout)
         batch.given_up = True
+        if self._exchange is not None and Outcome.TIMED_OUT in batch.outcomes:
+            self._call(self._give_up_window)
         return list(batch.outcomes)
 
     def count_messages(self, *, timeout: float) -> dict[str, int] | None:
@@ -288,6 +290,21 @@ class ConfirmedPublisher:
             )
             self._last_tag += 1
             self._unconfirmed[self._last_tag] = (batch, index)
+
+    def _give_up_window(self) -> None:
+        """Begin again where nobody waits any more for anything that is on the way.
+
+        A message without an answer keeps its place in the window: its number may still be
+        confirmed. A queue of somebody else's may never answer; when messages to it fill the window,
+        only a new connection makes room.
+        """
+        if len(self._unconfirmed) >= _WINDOW and all(
+            batch.given_up for batch, _ in self._unconfirmed.values()
+        ):
+            connection = self._connection
+            if connection is not None and connection.is_open and not self._blocked:
+                _log.warning("broker.window_given_up", messages=len(self._unconfirmed))
+                connection.close()
 
     def _on_return(
         self, channel: Channel, _method: Any, properties: BasicProperties, _body: bytes

@@ -47,12 +47,10 @@ class TransitionNotAllowedError(SlimTrackError):
 
 
 class HistoryFullError(SlimTrackError):
-    """The order has as many events as an order may have."""
+    """The order has as many events as an order may have, or as many as may not move it."""
 
-    def __init__(self, order_id: UUID, *, most: int) -> None:
-        super().__init__(
-            f"Order {order_id} has {most} events; only its last move can still be added."
-        )
+    def __init__(self, order_id: UUID, *, events: int) -> None:
+        super().__init__(f"Order {order_id} has {events} events, and no room for this one.")
 
 
 class StaleVersionError(SlimTrackError):

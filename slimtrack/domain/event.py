@@ -9,8 +9,10 @@ import msgspec
 
 from slimtrack.domain.order import Status
 
-#: Events of an order, at most; only its last move may still be added to them.
+#: Events of an order, at most; of those that do not move it, far fewer, so that no number of them
+#: keeps it from arriving.
 MAX_EVENTS: Final = 1_000
+MAX_REMARKS: Final = 800
 
 #: What the history of an order says when it reaches a status.
 MESSAGES: Final[Mapping[Status, str]] = {

@@ -13,6 +13,12 @@ from slimtrack.domain.order import TRANSITIONS, Order, Status
 REPORTABLE: Final = frozenset(Status) - {Status.RECEIVED, Status.CANCELLED}
 
 
+#: What may be said of a delivery attempt; after the last one the parcel is returned.
+_OF_ATTEMPTS: Final = frozenset(
+    {Status.OUT_FOR_DELIVERY, Status.DELIVERED, Status.DELIVERY_FAILED, Status.LOST}
+)
+
+
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """What a scanner or a courier says; without a time it happened now.
 
@@ -52,7 +58,9 @@ def effect_of(report: Report, order: Order) -> Effect:
     past = report.status is order.status or report.status in _before(order.status)
     current = order.delivery_attempts + (moves and report.status is Status.OUT_FOR_DELIVERY)
     attempt = current if report.attempt is None else report.attempt
-    if attempt < current or (attempt == current and past and not moves):
+    if attempt < current and (past or report.status in _OF_ATTEMPTS):
+        return Effect.LATE
+    if attempt == current and past and not moves:
         return Effect.LATE
     if attempt == current and moves:
         return Effect.MOVES

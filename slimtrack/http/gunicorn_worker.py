@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, Final
@@ -18,6 +19,9 @@ from slimtrack.settings import Settings
 
 #: Seconds between two looks at the requests under way.
 _LOOK: Final = 1.0
+
+#: Connections that are closed at once.
+_LEAVING: Final = 16
 
 #: What gunicorn refuses by itself, and what we say of it.
 _DETAILS: Final = {
@@ -36,7 +40,8 @@ class SlimWorker(ThreadWorker):
     """Decides as gunicorn does what is wrong with a request, and says it in our words.
 
     A request that takes too long is cut off: somebody who sends a byte now and then is never idle,
-    and would hold a thread for ever.
+    and would hold a thread for ever. Connections are closed elsewhere than in the loop that serves
+    all others: gunicorn waits up to 2 s for the other side to close its half.
     """
 
     def init_process(self) -> None:
@@ -44,6 +49,7 @@ class SlimWorker(ThreadWorker):
         self._time_limit = Settings.from_environment().request_time_limit
         self._begun: dict[socket.socket, float] = {}
         threading.Thread(target=self._cut_overdue, name="overdue requests", daemon=True).start()
+        self._leaving = ThreadPoolExecutor(_LEAVING, "leaving connections")
         super().init_process()
 
     def handle(self, conn: Any) -> Any:
@@ -53,6 +59,17 @@ class SlimWorker(ThreadWorker):
             return super().handle(conn)
         finally:
             self._begun.pop(conn.sock, None)
+
+    def finish_request(self, conn: Any, fs: Any) -> None:
+        """Keep a connection, or close it."""
+        if fs.cancelled() or fs.exception() or fs.result():
+            super().finish_request(conn, fs)
+            return
+        left = self._leaving.submit(conn.close, graceful=True)
+        left.add_done_callback(lambda _: self.method_queue.defer(self._count_left))
+
+    def _count_left(self) -> None:
+        self.nr_conns -= 1
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: Any) -> None:
         """Answer a request that cannot be read."""

@@ -72,8 +72,13 @@ class ReadinessProbe:
         )
 
     def _ask(self) -> Mapping[str, bool]:
-        with self._lock:
+        # A server that stands still keeps whoever asked it: nobody else waits for that answer.
+        if not self._lock.acquire(timeout=_HOLDS):
+            return dict.fromkeys(self._dependencies, False)
+        try:
             if time.monotonic() - self._asked_at > _HOLDS:
                 self._up = {name: answers() for name, answers in self._dependencies.items()}
                 self._asked_at = time.monotonic()
             return self._up
+        finally:
+            self._lock.release()

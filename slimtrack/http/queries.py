@@ -62,6 +62,8 @@ def read_list_query(parameters: Mapping[str, str | list[str]], *, tenant_id: int
     metadata = reader.many("metadata", _pair)
     if len(metadata) > MOST_METADATA:
         reader.faults.append(Fault("metadata", f"must come at most {MOST_METADATA} times"))
+    if len(dict(metadata)) < len(metadata):
+        reader.faults.append(Fault("metadata", "must name each name once"))
     oldest_first = reader.one("sort", _sort) or False
     after = reader.one("created_after", _moment)
     before = reader.one("created_before", _moment)

@@ -62,7 +62,8 @@ class FanOut:
         """Publish one claim's worth of events; return how many the broker has confirmed.
 
         What it has not confirmed stays, and may be published twice: it may have arrived
-        nevertheless. What it refused, because a queue is full, waits longer each time.
+        nevertheless. What it refused, because a queue is full, or did not answer in time, waits
+        longer each time.
         """
         with self._pool.connection() as connection, connection.transaction():
             due = outbox.claim_events(connection, limit=_BATCH)
@@ -73,7 +74,8 @@ class FanOut:
             rows: dict[Outcome, list[int]] = {outcome: [] for outcome in Outcome}
             for event, outcome in zip(due, outcomes, strict=True):
                 rows[outcome].append(event.row_id)
-            confirmed, refused = rows[Outcome.CONFIRMED], rows[Outcome.NACKED]
+            confirmed = rows[Outcome.CONFIRMED]
+            refused = rows[Outcome.NACKED] + rows[Outcome.TIMED_OUT]
             outbox.settle_events(connection, confirmed=confirmed, refused=refused)
             faults.point("fan_out.before_commit")
         _log.debug("events.published", events=len(confirmed))
@@ -84,25 +86,30 @@ class FanOut:
 
 
 def publish_left(
-    pool: Pool, *, open_broker: Callable[[Callable[[], None]], ConfirmedPublisher]
+    pool: Pool,
+    *,
+    broker: ConfirmedPublisher,
+    open_broker: Callable[[Callable[[], None]], ConfirmedPublisher],
 ) -> int:
     """Publish the events that wait now; return how many.
 
     For a publisher that has events off: rows may be left from before, or come from processes that
-    have them on. RabbitMQ hears of it only then.
+    have them on. RabbitMQ hears of it only then, and only while it takes messages: a connection
+    that it blocks cannot be closed.
 
     Args:
         pool: connections to PostgreSQL, in autocommit.
+        broker: knows whether RabbitMQ takes messages.
         open_broker: connects; what it is given is called when events can be published.
     """
     published = 0
     ready = threading.Event()
     with tolerated():
         with pool.connection() as connection:
-            if not outbox.has_due_events(connection):
+            if not broker.is_ready or not outbox.has_due_events(connection):
                 return 0
-        with closing(open_broker(ready.set)) as broker:
-            fan_out = FanOut(pool, broker=broker, wanted=threading.Event())
+        with closing(open_broker(ready.set)) as event_broker:
+            fan_out = FanOut(pool, broker=event_broker, wanted=threading.Event())
             while ready.wait(_READY_TIMEOUT) and (batch := fan_out.publish_due()):
                 published += batch
     if published:

@@ -64,6 +64,8 @@ def run(
     threads.append(
         threading.Thread(target=listen, args=(wake_up, stopping), name="listener", daemon=True)
     )
+    # Before they work: what happens to one of them from now on is no failure to start.
+    notify_ready()
     for thread in threads:
         thread.start()
     # A busy machine runs jobs late: late is better than never, and once is enough.
@@ -74,7 +76,6 @@ def run(
     for job, seconds in jobs:
         scheduler.add_job(job, "interval", seconds=seconds)
     scheduler.start()
-    notify_ready()
     _log.info("publisher.started")
     try:
         while not stopping.wait(1.0):

@@ -5,6 +5,7 @@ them with that instead; the column ``checksum`` is ours.
 """
 
 import hashlib
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -30,7 +31,9 @@ _ADVICE: Final = (
 
 
 #: How often a migration is tried that others are in the way of.
-_TRIES: Final = 5
+_TRIES: Final = 30
+#: Seconds in which others go on before it is tried again.
+_PAUSE: Final = 2.0
 
 
 class MigrationError(SlimTrackError):
@@ -134,6 +137,7 @@ def _apply(connection: psycopg.Connection[Any], migration: Migration) -> None:
             if not further:
                 raise MigrationError(f"{migration.name} failed: {error}") from error
             _log.warning("migration.postponed", migration=migration.name, error=str(error))
+            time.sleep(_PAUSE)
         else:
             return
 

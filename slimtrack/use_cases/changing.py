@@ -12,7 +12,7 @@ from slimtrack.domain.errors import (
     StaleVersionError,
     TransitionNotAllowedError,
 )
-from slimtrack.domain.event import MAX_EVENTS, MESSAGES, EventKind
+from slimtrack.domain.event import MAX_EVENTS, MAX_REMARKS, MESSAGES, EventKind
 from slimtrack.domain.idempotency import Answer, KeyInUseError, KeyReusedError, Once
 from slimtrack.domain.order import FINAL, TRANSITIONS, Flow, NewOrder, Order, Status, time_of
 from slimtrack.domain.outcome import outcome_of
@@ -273,8 +273,9 @@ class Changes:
         return order
 
     def _append(self, order: Order, entry: Entry) -> Order:
-        if order.version >= MAX_EVENTS and entry.to_status not in FINAL:
-            raise HistoryFullError(order.id, most=MAX_EVENTS)
+        most = MAX_EVENTS if entry.to_status else MAX_REMARKS
+        if order.version >= most and entry.to_status not in FINAL:
+            raise HistoryFullError(order.id, events=order.version)
         following = NOTHING
         if entry.to_status and order.flow is Flow.SIMULATED:
             following = self._schedule.after(

@@ -124,6 +124,20 @@ def test_a_caller_who_is_too_slow_is_cut_off(environment: dict[str, str], tmp_pa
             assert 1.5 < time.monotonic() - begun < 6
 
 
+def test_callers_that_do_not_hang_up_do_not_keep_the_others_waiting(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    with serve(environment, tmp_path, workers=1) as server, ExitStack() as open_ended:
+        for _ in range(20):
+            caller = socket.create_connection(("127.0.0.1", server.port))
+            open_ended.enter_context(caller).sendall(GET + b"Connection: close\r\n\r\n")
+            assert caller.recv(12) == b"HTTP/1.1 200"
+        begun = time.monotonic()
+        for _ in range(5):
+            assert server.send(GET + b"\r\n").status == 200
+        assert time.monotonic() - begun < 1
+
+
 def test_every_answer_tells_browsers_to_trust_and_keep_nothing(server: Server) -> None:
     for request in (
         GET + b"\r\n",

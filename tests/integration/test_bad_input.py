@@ -242,6 +242,7 @@ def requests() -> Iterator[tuple[str, Bad]]:
         "status=gone",
         "cursor=%00",
         "metadata=a",
+        "metadata=a=b&metadata=a=c",
         "x=1",
     ):
         yield f"list ?{query}", Bad(400, "invalid-query", "GET", query=query, headers={})

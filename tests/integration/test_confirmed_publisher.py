@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import dataclass
 
 import pytest
 from observing import count_waiting, take_all, wait_until
@@ -14,7 +15,7 @@ from proxy import Proxy
 
 from slimtrack.broker.messages import SetMessage
 from slimtrack.broker.publishing import ConfirmedPublisher, Outcome
-from slimtrack.broker.topology import dead_letter_queue
+from slimtrack.broker.topology import EVENT_EXCHANGE, dead_letter_queue
 from slimtrack.routing import BY_QUEUE
 
 QUEUES = list(BY_QUEUE)
@@ -73,8 +74,8 @@ def test_a_message_to_a_deleted_queue_is_returned_and_the_queue_comes_back(
 
     assert outcomes == [Outcome.RETURNED, Outcome.RETURNED, Outcome.CONFIRMED]
     assert publisher.disruptions > before
-    # What is declared for the second return is behind the message: ask in the same order.
-    assert publisher.publish(messages(1), timeout=5) == [Outcome.CONFIRMED]
+    # What is declared for a return waits for its own answers, and messages may overtake it.
+    wait_until(lambda: publisher.publish(messages(1), timeout=5) == [Outcome.CONFIRMED])
     wait_until(lambda: count_waiting(channel, ONE) == 1)
 
 
@@ -130,6 +131,33 @@ def test_messages_in_a_black_hole_time_out_and_late_confirms_settle_no_other_mes
     assert proxy.connections == 1
     # What was given up on before it was sent is not sent any more.
     assert count_waiting(channel, ONE) == 512 + 3
+
+
+@dataclass(frozen=True)
+class Told:
+    """An event, as far as publishing is concerned."""
+
+    id: str
+    exchange: str = EVENT_EXCHANGE
+    routing_key: str = "order.received"
+    content_type: str = "text/plain"
+    mandatory: bool = False
+
+    def encode(self) -> bytes:
+        return b""
+
+
+def test_events_without_an_answer_do_not_fill_the_window_for_ever(proxy: Proxy) -> None:
+    with closing(
+        ConfirmedPublisher(proxy.url, exchange=EVENT_EXCHANGE, on_ready=lambda: None)
+    ) as publisher:
+        wait_until(lambda: publisher.is_ready)
+        proxy.hold(answers_only=True)
+        told = [Told(str(number)) for number in range(512)]
+        assert publisher.publish(told, timeout=0.2) == [Outcome.TIMED_OUT] * 512
+        proxy.release()
+        wait_until(lambda: proxy.connections == 2 and publisher.is_ready)
+        assert publisher.publish(told[:9], timeout=5) == [Outcome.CONFIRMED] * 9
 
 
 def test_a_broker_that_cannot_be_reached_is_an_answer_and_not_an_error(

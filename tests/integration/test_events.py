@@ -289,7 +289,11 @@ def test_rows_of_a_process_with_events_on_are_published_by_a_publisher_with_even
 
 
 def test_what_is_left_waits_while_a_server_is_away(
-    caller: Caller, pool: ConnectionPool, connection: psycopg.Connection, amqp_url: str
+    caller: Caller,
+    pool: ConnectionPool,
+    connection: psycopg.Connection,
+    broker: ConfirmedPublisher,
+    amqp_url: str,
 ) -> None:
     caller.place()
 
@@ -298,7 +302,7 @@ def test_what_is_left_waits_while_a_server_is_away(
         gone.close()
         return gone
 
-    assert publish_left(pool, open_broker=open_broker) == 0
+    assert publish_left(pool, broker=broker, open_broker=open_broker) == 0
     assert fan_out_rows(connection) == 1
 
 

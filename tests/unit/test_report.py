@@ -41,6 +41,7 @@ def effect(status: str, attempt: int | None, now: Order) -> Effect | None:
         ("out_for_delivery", 2, "lost", ("moves", "late", "moves", None)),
         ("delivered", 2, "delivery_failed", ("late", "late", "late", None)),
         ("delivered", 2, "lost", (None, "late", None, None)),
+        ("delivered", 2, "returned", (None, None, None, None)),
     ],
 )
 def test_an_attempt_that_is_over_is_late_and_one_that_is_to_come_is_refused(

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from slimtrack.domain.access import Scope
-from slimtrack.domain.event import MAX_EVENTS
+from slimtrack.domain.event import MAX_EVENTS, MAX_REMARKS
 from slimtrack.domain.order import Order
 from slimtrack.domain.outcome import Outcome, reference_of
 from slimtrack.http import bulk, flow, health, orders, queries, schemas
@@ -23,7 +23,8 @@ WHEN: Final[Mapping[str, str]] = {
     "order-not-found": "There is no such order, or it is another tenant's.",
     "not-acceptable": "Accept allows none of what is answered here.",
     "transition-not-allowed": "The order cannot go there from where it is.",
-    "history-full": f"The order has {MAX_EVENTS:,} events, the most there may be.",
+    "history-full": f"The order has {MAX_EVENTS:,} events, or {MAX_REMARKS:,} and this would not"
+    " move it.",
     "reference-taken": "Another order has the reference.",
     "idempotency-key-in-use": "A request with this key is being worked on.",
     "stale-version": "The order has changed; If-Match named an older version.",

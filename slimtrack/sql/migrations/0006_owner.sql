@@ -1,5 +1,8 @@
 -- migrate:up
 
+-- As in 0004: workers lock the outbox first.
+LOCK TABLE outbox, orders, order_events, dead_letters IN ACCESS EXCLUSIVE MODE;
+
 -- A role that owns what there is, so that neither migrations nor an operator's commands need a
 -- superuser. It cannot log in until somebody gives it a password. Whoever may neither make it nor
 -- become it keeps what it owns, and goes on without.

@@ -27,10 +27,11 @@ SELECT %(tenant_id)s, key, fingerprint, %(status)s, %(headers)s::text::jsonb, bo
 
 -- prune_answers --
 -- Forget what is too old to be given again, some rows at a time. Without locks, for which the
--- publisher's role has no right: a row that was written again meanwhile has another ctid, and
--- stays.
+-- publisher's role has no right: whether a row is old is asked once more, as it may have been
+-- written again meanwhile.
 DELETE FROM idempotency_keys
  WHERE ctid = ANY(ARRAY(SELECT ctid
                           FROM idempotency_keys
                          WHERE created_at < now() - make_interval(secs => %(lifetime)s)
-                         LIMIT %(limit)s));
+                         LIMIT %(limit)s))
+   AND created_at < now() - make_interval(secs => %(lifetime)s);
