@@ -5,22 +5,19 @@ from functools import partial
 from typing import Final
 from wsgiref.types import WSGIApplication
 
-import msgspec
-import psycopg
 import structlog
 
 from slimtrack import probes
 from slimtrack.bootstrap.database import CALLER_POOL_TIMEOUT, CALLER_SESSION, create_tracking
-from slimtrack.domain.access import ANYBODY, DEFAULT_TENANT_NAME, Principal
 from slimtrack.http.app import create_app
 from slimtrack.http.auth import Authentication, Open, RateLimiting
 from slimtrack.redis.history_cache import HistoryCache
 from slimtrack.redis.rate_limiter import RateLimiter
 from slimtrack.settings import Settings
-from slimtrack.sql.pool import Pool, open_pool
+from slimtrack.sql.pool import open_pool
 from slimtrack.sql.wakeup import WakeUp
 from slimtrack.telemetry import logs
-from slimtrack.use_cases.access import Access, AccessError
+from slimtrack.use_cases.access import Access
 
 _log: Final = structlog.get_logger()
 
@@ -36,13 +33,12 @@ def create_api(settings: Settings) -> WSGIApplication:
         timeout=CALLER_POOL_TIMEOUT,
     )
     atexit.register(pool.close)
+    access = Access(pool)
     return create_app(
         tracking=create_tracking(settings, pool, wake_up=WakeUp(settings.database_url).send),
         cache=HistoryCache(settings.redis_url),
         authentication=(
-            Authentication(Access(pool).authenticate)
-            if settings.authentication
-            else Open(_everybody(pool))
+            Authentication(access.authenticate) if settings.authentication else Open(access.anybody)
         ),
         rate_limiting=_rate_limiting(settings),
         dependencies={
@@ -53,19 +49,6 @@ def create_api(settings: Settings) -> WSGIApplication:
         # Without RabbitMQ orders are accepted and wait in the outbox; without Redis nothing waits.
         required={"postgresql"},
     )
-
-
-def _everybody(pool: Pool) -> Principal:
-    """Return who everybody is without keys: the default tenant, with the flow that it has now."""
-    try:
-        tenant = Access(pool).get_tenant(DEFAULT_TENANT_NAME)
-    except (AccessError, psycopg.Error) as error:
-        # The API starts without the database, and answers 503 until it is there.
-        _log.warning(
-            "tenant.unread", tenant=DEFAULT_TENANT_NAME, flow=ANYBODY.flow, error=str(error)
-        )
-        return ANYBODY
-    return msgspec.structs.replace(ANYBODY, tenant_id=tenant.id, flow=tenant.flow)
 
 
 def _rate_limiting(settings: Settings) -> RateLimiting | None:

@@ -43,12 +43,7 @@ class Authentication:
         params: dict[str, object],  # noqa: ARG002 - as above
     ) -> None:
         """Let the request pass, or answer 401 or 403."""
-        if not hasattr(resource, f"on_{req.method.lower()}"):
-            return  # Falcon says which methods there are
-        scopes: Scopes = getattr(resource, "scopes", {})
-        if req.method not in scopes:
-            raise problems.closed("No API key allows this.")
-        scope = scopes[req.method]
+        scope = _scope_for(req, resource)
         if scope is None:
             return
         principal = self._authenticate(_token_of(req))
@@ -60,16 +55,20 @@ class Authentication:
 
 
 class Open:
-    """Lets everybody on this machine in, as a holder of a key of the default tenant."""
+    """Lets everybody on this machine in, as the holder of a key.
 
-    def __init__(self, principal: Principal) -> None:
-        self._principal = principal
+    Args:
+        find: who everybody is.
+    """
+
+    def __init__(self, find: Callable[[], Principal]) -> None:
+        self._find = find
 
     def process_resource(
         self,
         req: falcon.Request,
         resp: falcon.Response,  # noqa: ARG002 - Falcon's signature
-        resource: object,  # noqa: ARG002 - as above
+        resource: object,
         params: dict[str, object],  # noqa: ARG002 - as above
     ) -> None:
         """Let the request pass, or answer 403.
@@ -79,7 +78,22 @@ class Open:
         """
         if not _is_loopback(req.remote_addr) or any(map(req.get_header, _PASSED_ON)):
             raise problems.closed("Without API keys only this machine may ask (SLIMTRACK_AUTH).")
-        req.context.principal = self._principal
+        if _scope_for(req, resource):
+            req.context.principal = self._find()
+
+
+def _scope_for(req: falcon.Request, resource: object) -> Scope | None:
+    """Return the scope that a request needs; None for what is open to anybody.
+
+    Raises:
+        Problem: the resource does not say.
+    """
+    if not hasattr(resource, f"on_{req.method.lower()}"):
+        return None  # Falcon says which methods there are
+    scopes: Scopes = getattr(resource, "scopes", {})
+    if req.method not in scopes:
+        raise problems.closed("No API key allows this.")
+    return scopes[req.method]
 
 
 class RateLimiting:

@@ -9,10 +9,11 @@ from datetime import UTC, datetime, timedelta
 from math import inf
 from typing import Final
 
+import msgspec
 import psycopg
 import structlog
 
-from slimtrack.domain.access import ApiKey, Principal, Scope, Tenant
+from slimtrack.domain.access import ANYBODY, DEFAULT_TENANT_NAME, ApiKey, Principal, Scope, Tenant
 from slimtrack.domain.errors import FieldError, SlimTrackError
 from slimtrack.domain.order import Flow
 from slimtrack.domain.rules import clean_text
@@ -51,6 +52,7 @@ class Access:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._known: dict[str, tuple[float, StoredKey | None]] = {}
+        self._anybody = (-inf, ANYBODY)
 
     def create_tenant(self, name: str, *, flow: Flow) -> Tenant:
         """Make a tenant.
@@ -178,6 +180,27 @@ class Access:
         if key.unrecorded:
             self._record_use(key_id, key)
         return key.principal
+
+    def anybody(self) -> Principal:
+        """Return who everybody is where no key is asked for: the default tenant.
+
+        Raises:
+            UnavailableError: the database does not answer.
+        """
+        now = time.monotonic()
+        asked_at, principal = self._anybody
+        if now - asked_at >= _REMEMBERED:
+            with unavailable_if_away():
+                tenant = run(
+                    self._pool,
+                    lambda connection: access.get_tenant(connection, DEFAULT_TENANT_NAME),
+                )
+            if tenant:
+                principal = msgspec.structs.replace(
+                    principal, tenant_id=tenant.id, flow=tenant.flow
+                )
+            self._anybody = (now, principal)
+        return principal
 
     def _look_up(self, key_id: str) -> StoredKey | None:
         now = time.monotonic()

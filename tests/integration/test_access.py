@@ -92,7 +92,7 @@ def test_without_keys_only_this_machine_may_ask(tracking: Tracking) -> None:
     app = create_app(
         tracking=tracking,
         cache=HistoryCache("redis://127.0.0.1:1/0"),
-        authentication=Open(ANYBODY),
+        authentication=Open(lambda: ANYBODY),
         dependencies={},
         required=(),
     )
@@ -114,6 +114,13 @@ def test_without_keys_only_this_machine_may_ask(tracking: Tracking) -> None:
             "/api/orders", remote_addr="127.0.0.1", headers={name: "for=192.0.2.7"}
         )
         assert answer.status_code == 403, name
+
+
+def test_without_keys_everybody_is_the_default_tenant_as_it_is_now(callers: Callers) -> None:
+    assert callers.access.anybody().flow is Flow.SIMULATED
+    callers.access.set_flow("default", flow=Flow.REPORTED)
+    wait_until(lambda: callers.access.anybody().flow is Flow.REPORTED, timeout=1)
+    assert callers.access.anybody().scopes == frozenset(Scope)
 
 
 def test_a_basic_password_is_no_key(callers: Callers) -> None:

@@ -22,7 +22,7 @@ def client(tracking: Tracking) -> falcon.testing.TestClient:
     app = create_app(
         tracking=tracking,
         cache=HistoryCache("redis://127.0.0.1:1/0"),
-        authentication=Open(ANYBODY),
+        authentication=Open(lambda: ANYBODY),
         dependencies={},
         required=(),
     )

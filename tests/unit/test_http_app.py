@@ -37,7 +37,7 @@ def client_of(dependencies: Mapping[str, Callable[[], bool]]) -> falcon.testing.
         create_app(
             tracking=unreachable(),
             cache=HistoryCache("redis://127.0.0.1:1/0"),
-            authentication=Open(ANYBODY),
+            authentication=Open(lambda: ANYBODY),
             dependencies=dependencies,
             required=set(dependencies) - {"redis"},
         )
@@ -120,7 +120,7 @@ def test_an_unexpected_error_is_logged_once_and_its_words_stay_inside(lines: lis
     app = create_app(
         tracking=unreachable(),
         cache=HistoryCache("redis://127.0.0.1:1/0"),
-        authentication=Open(ANYBODY),
+        authentication=Open(lambda: ANYBODY),
         dependencies={"postgresql": fail},
         required=(),
     )
