@@ -40,6 +40,7 @@ BEYOND_SCHEMA = (
     "has no event",
     "expected int | null, got float",
     "page by number or by cursor",
+    "must name each name once",
     "use the cursor to go further",
     "must not be empty",
     "must be at most 4096 bytes",
