@@ -2,10 +2,7 @@
 
 import atexit
 from functools import partial
-from typing import Final
 from wsgiref.types import WSGIApplication
-
-import structlog
 
 from slimtrack import probes
 from slimtrack.bootstrap.database import CALLER_POOL_TIMEOUT, CALLER_SESSION, create_tracking
@@ -18,8 +15,6 @@ from slimtrack.sql.pool import open_pool
 from slimtrack.sql.wakeup import WakeUp
 from slimtrack.telemetry import logs
 from slimtrack.use_cases.access import Access
-
-_log: Final = structlog.get_logger()
 
 
 def create_api(settings: Settings) -> WSGIApplication:
