@@ -1,9 +1,12 @@
 """A whole SlimTrack on private servers, with what it costs."""
 
 import os
+import re
+import signal
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -15,17 +18,26 @@ from slimtrack.settings import Settings
 from slimtrack.stack.directory import free_ports
 from slimtrack.stack.processes import choose_bind, plan_api, plan_publisher, plan_workers
 from slimtrack.stack.servers import prepare_servers
+from slimtrack.stack.state import Phase
 from slimtrack.stack.supervisor import Supervisor
 
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
+#: What PostgreSQL writes of a statement, where it writes all of them.
+_STATEMENT: Final = re.compile(r"LOG:  (statement|execute \S+):")
+
+
+Database = psycopg.Connection[Any]
 
 
 class System:
     """Servers that run, and processes that are started for one measure after the other."""
 
-    def __init__(self, environment: Mapping[str, str], servers: Supervisor) -> None:
+    def __init__(
+        self, environment: Mapping[str, str], servers: Supervisor, lines: Counter[str]
+    ) -> None:
         self.environment = environment
         self._servers = servers
+        self._lines = lines
 
     @contextmanager
     def processes(self, **settings: str) -> Iterator["Processes"]:
@@ -64,13 +76,37 @@ class System:
             # Deferred work of the last measure shall not be paid in this one.
             database.execute("CHECKPOINT")
 
-    def connect(self) -> psycopg.Connection[Any]:
+    def connect(self) -> Database:
         """Open a connection in autocommit."""
         return psycopg.connect(self.environment["DATABASE_URL"], autocommit=True)
 
     def server_cpu(self) -> dict[str, float]:
         """Return the CPU seconds that each server has taken so far."""
         return {state.name: cpu_seconds(state.pid or 0) for state in self._servers.states}
+
+    def statements(self, seconds: float) -> int:
+        """Count the statements that PostgreSQL is sent meanwhile."""
+        with self.connect() as database:
+            database.execute("ALTER SYSTEM SET log_statement = 'all'")
+            database.execute("SELECT pg_reload_conf()")
+            time.sleep(1)  # for the sessions to notice
+            before = self._lines["statements"]
+            time.sleep(seconds)
+            counted = self._lines["statements"] - before
+            database.execute("ALTER SYSTEM RESET log_statement")
+            database.execute("SELECT pg_reload_conf()")
+            return counted
+
+    def crash(self, name: str) -> None:
+        """Kill a server and start it again; return when it answers."""
+        [state] = [state for state in self._servers.states if state.name == name]
+        os.kill(state.pid or 0, signal.SIGKILL)
+        while True:
+            self._servers.poll()
+            [now] = [state for state in self._servers.states if state.name == name]
+            if now.pid != state.pid and now.phase is Phase.READY:
+                return
+            time.sleep(0.02)
 
 
 class Processes:
@@ -85,23 +121,28 @@ class Processes:
         """Return the CPU seconds that they have taken so far."""
         return sum(cpu_seconds(state.pid or 0) for state in self._supervisor.states)
 
-    def memory(self, *names: str) -> int:
-        """Return the resident bytes of the processes whose names start with one of these."""
-        return sum(
-            _resident(pid)
+    def memory(self) -> dict[int, int]:
+        """Return the resident bytes of each process."""
+        return {
+            pid: _resident(pid)
             for state in self._supervisor.states
-            if state.name.startswith(names)
             for pid in family(state.pid or 0)
-        )
+        }
 
 
 @contextmanager
-def run_system() -> Iterator[System]:
+def run_system(*, report: Callable[[str], None]) -> Iterator[System]:
     """Start private servers with their production settings, migrated; stop them at the end."""
     with tempfile.TemporaryDirectory(prefix="slimtrack-bench-") as folder:
         Path(folder).chmod(0o755)
-        prepared = prepare_servers(Path(folder) / "state", environment={}, report=print)
-        servers = Supervisor(on_line=lambda *_: None)
+        prepared = prepare_servers(Path(folder) / "state", environment={}, report=report)
+        lines: Counter[str] = Counter()
+
+        def count(name: str, line: str) -> None:
+            if name == "postgresql" and _STATEMENT.search(line):
+                lines["statements"] += 1
+
+        servers = Supervisor(on_line=count)
         try:
             servers.start(prepared.services)
             environment = {
@@ -113,7 +154,7 @@ def run_system() -> Iterator[System]:
                 "SLIMTRACK_API_BIND": f"127.0.0.1:{free_ports(1)[0]}",
             }
             bootstrap.migrate(Settings.from_environment(environment))
-            yield System(environment, servers)
+            yield System(environment, servers, lines)
         finally:
             servers.stop()
 

@@ -1,0 +1,153 @@
+"""What was measured, what it is compared with, and whether that is enough."""
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+from benchmarks.system import System
+
+#: The figures of one run, by name.
+Figures = Mapping[str, float]
+#: Calculates something of the medians of all runs.
+Formula = Callable[[Figures], float]
+
+
+class FaultError(Exception):
+    """The system did not do what it was measured at."""
+
+
+class Scale(NamedTuple):
+    """How much is measured."""
+
+    runs: int
+    #: Orders that go through all stages in one measure.
+    orders: int
+    #: Seconds of a measure that lasts as long as one wants.
+    seconds: float
+    #: Seconds that a transaction is held open.
+    held: float
+    #: Rows of the large backlog, and orders that wait for a delay.
+    backlog: int
+    waiting: int
+
+
+FULL = Scale(runs=3, orders=20_000, seconds=10.0, held=300.0, backlog=200_000, waiting=1_000_000)
+QUICK = Scale(runs=1, orders=5_000, seconds=4.0, held=15.0, backlog=50_000, waiting=100_000)
+
+
+class Verdict(StrEnum):
+    """What a figure keeps of what is asked of it."""
+
+    TARGET = "target"
+    FLOOR = "floor"
+    MISSED = "MISSED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A row of the table: a figure, and what is asked of it.
+
+    ``at_most`` where less is better; ``limit`` is what the figure is compared with, and cannot be
+    better than.
+    """
+
+    metric: str
+    figure: str
+    unit: str
+    floor: Formula
+    target: Formula
+    limit: Formula | None = None
+    at_most: bool = False
+
+    def judge(self, medians: Figures) -> Verdict:
+        """Say what the median keeps."""
+        figure = medians[self.figure]
+        for verdict, bound in ((Verdict.TARGET, self.target), (Verdict.FLOOR, self.floor)):
+            asked = bound(medians)
+            if figure <= asked if self.at_most else figure >= asked:
+                return verdict
+        return Verdict.MISSED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """What is measured together, in turn, run after run.
+
+    ``together`` calculates figures of those of one run. A group that is not ``repeated`` takes
+    so long that one run has to do; it repeats within itself what it can.
+    """
+
+    name: str
+    what: str
+    measures: Sequence[Callable[[System, Scale], Figures]]
+    rows: Sequence[Row] = ()
+    together: Callable[[Figures], Figures] = lambda _: {}
+    repeated: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """A group and the figures of all its runs, by name."""
+
+    group: Group
+    runs: Mapping[str, Sequence[float]]
+
+    @property
+    def medians(self) -> Figures:
+        """The median of each figure."""
+        return {name: statistics.median(figures) for name, figures in self.runs.items()}
+
+
+def measure(
+    group: Group, system: System, scale: Scale, *, report: Callable[[str], None]
+) -> Measured:
+    """Measure a group, interleaved: each run takes every measure once.
+
+    Raises:
+        FaultError: the system did not do what it was measured at.
+    """
+    runs: dict[str, list[float]] = {}
+    times = scale.runs if group.repeated else 1
+    for run in range(times):
+        figures: dict[str, float] = {}
+        for each in group.measures:
+            report(f"{group.what}, run {run + 1} of {times}: {_name_of(each)} …")
+            figures |= each(system, scale)
+        figures |= group.together(figures)
+        for name, figure in figures.items():
+            runs.setdefault(name, []).append(figure)
+    return Measured(group=group, runs=runs)
+
+
+def _name_of(each: Callable[..., object]) -> str:
+    return getattr(each, "__name__", "measure").replace("_", " ")
+
+
+def fixed(figure: float) -> Formula:
+    """Ask for a figure, whatever else was seen."""
+    return lambda _: figure
+
+
+def share(part: float, limit: Formula) -> Formula:
+    """Ask for a part, or a multiple, of a limit."""
+    return lambda medians: part * limit(medians)
+
+
+def more(limit: Formula, extra: float) -> Formula:
+    """Allow so much more than a limit."""
+    return lambda medians: limit(medians) + extra
+
+
+def median(name: str) -> Formula:
+    """Take a figure."""
+    return lambda medians: medians[name]
+
+
+def in_turn(*names: str) -> Formula:
+    """Return the rate at which several things get done by the same cores, one after the other.
+
+    What each costs adds up: H(x, y, …) = 1 / (1/x + 1/y + …).
+    """
+    return lambda medians: 1 / sum(1 / medians[name] for name in names)

@@ -1,0 +1,1 @@
+"""What is measured, a module for each thing; every measure starts on empty tables."""

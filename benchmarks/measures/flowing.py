@@ -1,0 +1,211 @@
+"""Whole orders: from a filled outbox to the last delivery."""
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+import pika
+
+from benchmarks.figures import FaultError, Figures, Group, Row, Scale, fixed
+from benchmarks.system import Database, Processes, System, wait_for
+from slimtrack.broker.topology import EVENT_EXCHANGE
+from slimtrack.domain.order import JOURNEY, NewOrder, Order, new_order_ids
+from slimtrack.routing import Schedule
+from slimtrack.sql.pool import open_pool
+from slimtrack.use_cases.tracking import Tracking
+
+_BATCH: Final = 1_000
+#: Orders that are surely placed in a second, while everything else waits.
+_PLACED: Final = 8_000
+#: Seconds in which the publisher, whom nobody wakes up, surely looks once.
+_UNAWARE: Final = 6.0
+_EVENTS: Final = 1 + len(JOURNEY)
+_SUBSCRIBER: Final = "bench.subscriber"
+
+
+def whole_orders(system: System, scale: Scale) -> Figures:
+    """Take orders through all stages, without delays, in sets of 100."""
+    return _whole(system, orders=scale.orders, name="whole orders")
+
+
+def whole_orders_one_row_per_message(system: System, scale: Scale) -> Figures:
+    """Take orders through all stages, each row in a message of its own."""
+    return _whole(
+        system,
+        orders=scale.orders // 10,
+        name="whole orders, one row per message",
+        SLIMTRACK_SET_SIZE="1",
+    )
+
+
+def whole_orders_with_events(system: System, scale: Scale) -> Figures:
+    """The same with every event on the exchange, where a durable queue takes them all."""
+    with pika.BlockingConnection(pika.URLParameters(system.environment["AMQP_URL"])) as broker:
+        channel = broker.channel()
+        channel.exchange_declare(EVENT_EXCHANGE, "topic", durable=True)
+        channel.queue_declare(_SUBSCRIBER, durable=True)
+        channel.queue_bind(_SUBSCRIBER, EVENT_EXCHANGE, "#")
+    try:
+        figures = _whole(
+            system,
+            orders=scale.orders,
+            name="whole orders with events",
+            SLIMTRACK_EVENTS="on",
+        )
+        expected = scale.orders * _EVENTS
+    finally:
+        with pika.BlockingConnection(pika.URLParameters(system.environment["AMQP_URL"])) as broker:
+            channel = broker.channel()
+            arrived = channel.queue_declare(_SUBSCRIBER, passive=True).method.message_count
+            channel.queue_delete(_SUBSCRIBER)
+    if arrived < expected:
+        raise FaultError(f"Of {expected} events {arrived} arrived.")
+    return figures
+
+
+def small_backlog(system: System, scale: Scale) -> Figures:
+    """Take as many orders through as all other measures do."""
+    return _whole(system, orders=scale.orders, name="small backlog")
+
+
+def large_backlog(system: System, scale: Scale) -> Figures:
+    """Take so many orders through that their rows fill many pages."""
+    return _whole(system, orders=scale.backlog, name="large backlog")
+
+
+def _whole(system: System, *, orders: int, name: str, **settings: str) -> Figures:
+    with (
+        system.processes(SLIMTRACK_STAGE_DELAYS="0", **settings) as processes,
+        system.connect() as database,
+    ):
+        fill(processes, orders=orders)
+        cpu, servers = processes.cpu(), system.server_cpu()
+        seconds = drain(database)
+        spent = {each: now - servers[each] for each, now in system.server_cpu().items()}
+        spent["python"] = processes.cpu() - cpu
+        check(database)
+    return {name: orders / seconds} | {
+        f"{name}, µs of {each}": 1e6 * cost / orders for each, cost in spent.items()
+    }
+
+
+def fill(processes: Processes, *, orders: int) -> None:
+    """Place orders whose first rows become due at one moment, and wait for it.
+
+    Every process runs already, and nothing is left of the placing.
+
+    Raises:
+        FaultError: the moment came before all were placed.
+    """
+    moment = time.monotonic() + _UNAWARE + orders / _PLACED
+    place(processes, orders=orders, delay=lambda: moment - time.monotonic())
+    if time.monotonic() > moment:
+        raise FaultError("The first rows were due before the outbox was filled.")
+    wait_for(moment - time.monotonic())
+
+
+def place(processes: Processes, *, orders: int, delay: Callable[[], float]) -> None:
+    """Place orders whose first rows are due after a delay."""
+    settings = processes.settings
+    with open_pool(
+        settings.database_url, application_name="bench", size=1, options={}, timeout=5
+    ) as pool:
+        for start in range(0, orders, _BATCH):
+            tracking = Tracking(
+                pool,
+                wake_up=lambda: None,
+                schedule=Schedule({**settings.stage_delays, JOURNEY[0]: delay()}),
+                fan_out=settings.events,
+            )
+            ids = new_order_ids(min(_BATCH, orders - start))
+            placed = tracking.place_many(
+                [NewOrder(id=each, description="A parcel") for each in ids]
+            )
+            if not all(isinstance(each, Order) for each in placed):
+                raise FaultError("An order was not placed.")
+
+
+def drain(database: Database) -> float:
+    """Wait until the outbox is empty; return the seconds that it took."""
+    started = time.perf_counter()
+    while database.execute("SELECT FROM outbox LIMIT 1").fetchone() is not None:
+        time.sleep(0.05)
+    return time.perf_counter() - started
+
+
+def check(database: Database) -> None:
+    """Look whether all orders were delivered, each with all its events.
+
+    Raises:
+        FaultError: some were not.
+    """
+    wrong = database.execute(
+        "SELECT count(*) FROM (SELECT FROM orders LEFT JOIN order_events ON order_id = id"
+        " GROUP BY id HAVING count(*) <> %(n)s OR min(sequence) <> 1 OR max(sequence) <> %(n)s"
+        " OR orders.status <> 'delivered') AS faulty",
+        {"n": _EVENTS},
+    ).fetchone()
+    if wrong != (0,):
+        raise FaultError(f"{wrong} orders were not delivered with {_EVENTS} events.")
+
+
+def to_best_peer(figures: Figures) -> Figures:
+    """Compare with the best peer that makes a message for each order and stage."""
+    best = 1.0
+    return {"whole orders, to the best peer": figures["whole orders"] / best}
+
+
+def backlogs(figures: Figures) -> Figures:
+    """Compare the rates of the two backlogs."""
+    return {"large backlog, to a small one": figures["large backlog"] / figures["small backlog"]}
+
+
+WHOLE: Final = Group(
+    name="orders",
+    what="Whole orders",
+    measures=(
+        whole_orders,
+        whole_orders_with_events,
+        whole_orders_one_row_per_message,
+    ),
+    together=to_best_peer,
+    rows=(
+        Row(
+            metric="whole orders, four stages, no delay",
+            figure="whole orders",
+            unit="/s",
+            floor=fixed(7_000),
+            target=fixed(10_000),
+        ),
+        Row(
+            metric="the same, to the best peer with one message per order",
+            figure="whole orders, to the best peer",
+            unit="times",
+            floor=fixed(15),
+            target=fixed(15),
+        ),
+        Row(
+            metric="whole orders with every event on the exchange",
+            figure="whole orders with events",
+            unit="/s",
+            floor=fixed(3_000),
+            target=fixed(5_000),
+        ),
+    ),
+)
+
+BACKLOG: Final = Group(
+    name="backlog",
+    what="A backlog of 200,000 rows",
+    measures=(small_backlog, large_backlog),
+    together=backlogs,
+    rows=(
+        Row(
+            metric="backlog of 200,000 rows, to the rate of a small one",
+            figure="large backlog, to a small one",
+            unit="times",
+            floor=fixed(0.8),
+            target=fixed(0.9),
+        ),
+    ),
+)
