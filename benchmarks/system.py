@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ from slimtrack.settings import Settings
 from slimtrack.stack.directory import free_ports
 from slimtrack.stack.processes import choose_bind, plan_api, plan_publisher, plan_workers
 from slimtrack.stack.servers import prepare_servers
+from slimtrack.stack.service import Service
 from slimtrack.stack.state import Phase
 from slimtrack.stack.supervisor import Supervisor
 
@@ -39,30 +40,40 @@ class System:
         self._servers = servers
         self._lines = lines
 
-    @contextmanager
-    def processes(self, **settings: str) -> Iterator["Processes"]:
+    def processes(self, **settings: str) -> AbstractContextManager["Processes"]:
         """Run all processes on emptied tables, with these settings."""
-        environment = {**self.environment, **settings}
-        bind = choose_bind(environment)
-        self._empty()
-        supervisor = Supervisor(on_line=lambda *_: None)
-        try:
-            api = plan_api(environment, bind=bind)
-            supervisor.start([plan_publisher(environment), *plan_workers(environment)], [api])
-            yield Processes(Settings.from_environment(environment), supervisor, api.address)
-        finally:
-            supervisor.stop()
+        return self._run(
+            settings,
+            lambda environment, api: [
+                [plan_publisher(environment), *plan_workers(environment)],
+                [api],
+            ],
+        )
+
+    def api(self, **settings: str) -> AbstractContextManager["Processes"]:
+        """Run the API alone, on emptied tables, with these settings."""
+        return self._run(settings, lambda _, api: [[api]])
+
+    def publisher(self, **settings: str) -> AbstractContextManager["Processes"]:
+        """Run the publisher alone, on emptied tables, with these settings."""
+        return self._run(settings, lambda environment, _: [[plan_publisher(environment)]])
+
+    def workers(self, **settings: str) -> AbstractContextManager["Processes"]:
+        """Run the workers alone, on emptied tables, with these settings."""
+        return self._run(settings, lambda environment, _: [plan_workers(environment)])
 
     @contextmanager
-    def api(self, **settings: str) -> Iterator["Processes"]:
-        """Run the API alone with two workers, on emptied tables, with these settings."""
-        environment = {**self.environment, "SLIMTRACK_API_WORKERS": "2", **settings}
-        bind = choose_bind(environment)
+    def _run(
+        self,
+        settings: Mapping[str, str],
+        plan: Callable[[Mapping[str, str], Service], list[list[Service]]],
+    ) -> Iterator["Processes"]:
+        environment = {**self.environment, **settings}
+        api = plan_api(environment, bind=choose_bind(environment))
         self._empty()
         supervisor = Supervisor(on_line=lambda *_: None)
         try:
-            api = plan_api(environment, bind=bind)
-            supervisor.start([api])
+            supervisor.start(*plan(environment, api))
             yield Processes(Settings.from_environment(environment), supervisor, api.address)
         finally:
             supervisor.stop()

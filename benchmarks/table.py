@@ -4,8 +4,10 @@ from typing import Final
 
 from benchmarks.measures import (
     accepting,
+    draining,
     flowing,
     holding,
+    moving,
     reading,
     recovering,
     responding,
@@ -14,6 +16,8 @@ from benchmarks.measures import (
 
 GROUPS: Final = (
     accepting.GROUP,
+    draining.GROUP,
+    moving.GROUP,
     flowing.WHOLE,
     responding.GROUP,
     waiting.IDLE,
