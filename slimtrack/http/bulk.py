@@ -114,7 +114,7 @@ class _Batch:
                 results[index] = _refused_by(before)
             else:
                 wanted.append(index)
-        placed = changes.place([self._orders[index] for index in wanted]) if wanted else []
+        placed = changes.place_many([self._orders[index] for index in wanted]) if wanted else []
         for index, outcome in zip(wanted, placed, strict=True):
             results[index] = _result_of(self._orders[index], outcome)
         fresh = {

@@ -171,7 +171,7 @@ class OrderCorrections:
 
 
 def _place(changes: Changes, *, new: NewOrder) -> Answer:
-    [placed] = changes.place([new])
+    placed = changes.place(new)
     if isinstance(placed, UUID):
         raise ReferenceTakenError(reference=new.reference or "", order_id=placed)
     return answers.answer_with(placed, status=201, headers=_headers_of(placed))

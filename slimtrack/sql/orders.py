@@ -159,6 +159,39 @@ def place_orders(
     return dict(rows.fetchall())
 
 
+def place_order(
+    connection: Connection,
+    order: NewOrder,
+    *,
+    outcome: Outcome | None,
+    next_stage: Status,
+    next_delay: float,
+    fan_out: bool,
+) -> int | None:
+    """Store a new order with its first event and outbox row.
+
+    Returns its tracking number; None where its id or reference is taken.
+    """
+    parameters = {
+        "id": order.id,
+        "tenant_id": order.tenant_id,
+        "reference": order.reference,
+        "description": order.description,
+        "metadata": msgspec.json.encode(order.metadata).decode(),
+        "flow": order.flow,
+        "outcome": outcome,
+        "correlation_id": order.correlation_id,
+        "created_at": time_of(order.id),
+        "status": Status.RECEIVED,
+        "message": MESSAGES[Status.RECEIVED],
+        "next_stage": next_stage,
+        "next_delay": next_delay,
+        "fan_out": fan_out,
+    }
+    with connection.cursor(row_factory=scalar_row, binary=True) as cursor:
+        return cursor.execute(_query("place_order"), parameters, prepare=True).fetchone()
+
+
 def find_orders(
     connection: Connection,
     *,

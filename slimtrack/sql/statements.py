@@ -7,8 +7,8 @@ from importlib.resources import files
 from typing import Final
 
 _NAME: Final = re.compile(r"^-- (\w+) --$", re.MULTILINE)
-#: The block that is no statement, but a part of many.
-_COLUMNS: Final = "order_columns"
+#: The blocks of ``orders.sql`` that are no statements, but parts of some.
+PARTS: Final = ("order_columns", "placing")
 _COMMENT: Final = re.compile(r"^\s*--.*\n", re.MULTILINE)
 
 
@@ -31,15 +31,21 @@ def parse(text: str) -> dict[str, str]:
 def load(file_name: str) -> Mapping[str, str]:
     """Return the statements of ``queries/<file_name>`` by name.
 
-    ``{order_columns}`` stands for the block of this name in ``orders.sql``, in every file.
+    ``{order_columns}`` stands for the block of this name in ``orders.sql``, in every file, and so
+    do all ``PARTS``.
     """
-    statements = _read(file_name)
-    columns = _read("orders.sql")[_COLUMNS]
+    parts = {part: _read("orders.sql")[part] for part in PARTS}
     return {
-        name: statement.replace(f"{{{_COLUMNS}}}", columns)
-        for name, statement in statements.items()
-        if name != _COLUMNS
+        name: _fill(statement, parts)
+        for name, statement in _read(file_name).items()
+        if name not in parts
     }
+
+
+def _fill(statement: str, parts: Mapping[str, str]) -> str:
+    for name, part in parts.items():
+        statement = statement.replace(f"{{{name}}}", part)
+    return statement
 
 
 def _read(file_name: str) -> dict[str, str]:

@@ -15,7 +15,7 @@ from slimtrack.domain.errors import (
 from slimtrack.domain.event import MAX_EVENTS, MAX_REMARKS, MESSAGES, EventKind
 from slimtrack.domain.idempotency import Answer, KeyInUseError, KeyReusedError, Once
 from slimtrack.domain.order import FINAL, TRANSITIONS, Flow, NewOrder, Order, Status, time_of
-from slimtrack.domain.outcome import outcome_of
+from slimtrack.domain.outcome import Outcome, outcome_of
 from slimtrack.domain.report import Effect, Report, effect_of
 from slimtrack.domain.schedule import NOTHING
 from slimtrack.domain.tracking_code import format_code
@@ -70,7 +70,21 @@ class Changes:
         """Make all commands within the context one transaction."""
         return self._connection.transaction()
 
-    def place(self, new: Sequence[NewOrder]) -> list[Order | UUID]:
+    def place(self, new: NewOrder) -> Order | UUID:
+        """Store a new order, in one statement; see ``place_many``."""
+        tracking_number = orders.place_order(
+            self._connection,
+            new,
+            outcome=_outcome_of(new),
+            next_stage=ROUTES[Status.RECEIVED].stage,
+            next_delay=self._schedule.after(Status.RECEIVED).delay,
+            fan_out=self._fan_out,
+        )
+        if tracking_number is None:
+            return self.place_many([new])[0]
+        return as_placed(new, tracking_number)
+
+    def place_many(self, new: Sequence[NewOrder]) -> list[Order | UUID]:
         """Store new orders, in one statement.
 
         Returns, in the order given, the order itself, or the id of the other order that already
@@ -80,24 +94,20 @@ class Changes:
         # Another order of the same reference may have been removed before it is found, and a
         # tracking number may be taken: such an order is missing, and placed again.
         while missing := [order for order in new if order.id not in outcomes]:
-            outcomes |= self._place(missing)
+            outcomes |= self._place_many(missing)
         return [outcomes[order.id] for order in new]
 
-    def _place(self, new: Sequence[NewOrder]) -> dict[UUID, Order | UUID]:
-        due = self._schedule.after(Status.RECEIVED)
+    def _place_many(self, new: Sequence[NewOrder]) -> dict[UUID, Order | UUID]:
         placed = orders.place_orders(
             self._connection,
             new,
-            outcomes=[
-                outcome_of(order.reference) if order.flow is Flow.SIMULATED else None
-                for order in new
-            ],
+            outcomes=[_outcome_of(order) for order in new],
             next_stage=ROUTES[Status.RECEIVED].stage,
-            next_delay=due.delay,
+            next_delay=self._schedule.after(Status.RECEIVED).delay,
             fan_out=self._fan_out,
         )
         outcomes: dict[UUID, Order | UUID] = {
-            order.id: _as_placed(order, placed[order.id]) for order in new if order.id in placed
+            order.id: as_placed(order, placed[order.id]) for order in new if order.id in placed
         }
         left_out = [order for order in new if order.id not in placed]
         if left_out:
@@ -292,7 +302,12 @@ def name_of(order: UUID | int) -> str:
     return str(order) if isinstance(order, UUID) else format_code(order)
 
 
-def _as_placed(order: NewOrder, tracking_number: int) -> Order:
+def _outcome_of(order: NewOrder) -> Outcome | None:
+    return outcome_of(order.reference) if order.flow is Flow.SIMULATED else None
+
+
+def as_placed(order: NewOrder, tracking_number: int) -> Order:
+    """Return a new order as it is right after it was stored."""
     created_at = time_of(order.id)
     return Order(
         order.id,

@@ -63,7 +63,8 @@ class Tracking:
             ReferenceTakenError: another order already has this reference.
             UnavailableError: the database does not answer.
         """
-        placed = self.place_many([new])[0]
+        placed = self._retried(lambda connection: self._changes(connection).place(new))
+        self._wake_up()
         if isinstance(placed, UUID):
             raise ReferenceTakenError(reference=new.reference or "", order_id=placed)
         return placed
@@ -76,7 +77,7 @@ class Tracking:
         Raises:
             UnavailableError: the database does not answer.
         """
-        outcomes = self._retried(lambda connection: self._changes(connection).place(new))
+        outcomes = self._retried(lambda connection: self._changes(connection).place_many(new))
         self._wake_up()
         return outcomes
 

@@ -4,19 +4,11 @@ orders.id, orders.tracking_number, orders.reference, orders.description, orders.
        orders.flow, orders.status, orders.delivery_attempts, orders.version, orders.created_at,
        orders.updated_at;
 
--- place_orders --
--- Store orders with their first event and, unless only reports move them, the outbox row of
--- their first stage. An order whose id or reference is taken is left out: only the ids that were
--- stored come back. The arrays are sent in binary (b): as text they take four times as long.
-WITH given AS (
-    SELECT *
-      FROM unnest(%(ids)b::uuid[], %(tenant_ids)b::integer[], %(references)b::text[],
-                  %(descriptions)b::text[], %(metadata)b::text[], %(flows)b::text[],
-                  %(outcomes)b::text[], %(correlation_ids)b::text[],
-                  %(created_ats)b::timestamptz[])
-           AS given (id, tenant_id, reference, description, metadata, flow, outcome,
-                     correlation_id, created_at)
-), placed AS (
+-- placing --
+-- How given orders are stored, with their first event and, unless only reports move them, the
+-- outbox row of their first stage; stands for {placing} below. An order whose id or reference is
+-- taken is left out: only those that were stored come back.
+placed AS (
     INSERT INTO orders
            (id, tenant_id, reference, description, metadata, flow, status, version,
             status_sequence, created_at, updated_at)
@@ -44,7 +36,29 @@ WITH given AS (
     SELECT 'events', id, 1, correlation_id
       FROM placed JOIN given USING (id)
      WHERE %(fan_out)s
-)
+);
+
+-- place_order --
+-- Store one order. There are no arrays to write and to read, which cost more than one order.
+WITH given AS (
+    SELECT %(id)s::uuid AS id, %(tenant_id)s::integer AS tenant_id,
+           %(reference)s::text AS reference, %(description)s::text AS description,
+           %(metadata)s::text AS metadata, %(flow)s::text AS flow, %(outcome)s::text AS outcome,
+           %(correlation_id)s::text AS correlation_id, %(created_at)s::timestamptz AS created_at
+), {placing}
+SELECT tracking_number FROM placed;
+
+-- place_orders --
+-- Store orders. The arrays are sent in binary (b): as text they take four times as long.
+WITH given AS (
+    SELECT *
+      FROM unnest(%(ids)b::uuid[], %(tenant_ids)b::integer[], %(references)b::text[],
+                  %(descriptions)b::text[], %(metadata)b::text[], %(flows)b::text[],
+                  %(outcomes)b::text[], %(correlation_ids)b::text[],
+                  %(created_ats)b::timestamptz[])
+           AS given (id, tenant_id, reference, description, metadata, flow, outcome,
+                     correlation_id, created_at)
+), {placing}
 SELECT id, tracking_number FROM placed;
 
 -- find_orders --
