@@ -1,6 +1,7 @@
 """Puts the API together."""
 
 import atexit
+from collections.abc import Callable
 from functools import partial
 from wsgiref.types import WSGIApplication
 
@@ -15,9 +16,12 @@ from slimtrack.sql.pool import open_pool
 from slimtrack.sql.wakeup import WakeUp
 from slimtrack.telemetry import logs
 from slimtrack.use_cases.access import Access
+from slimtrack.use_cases.tracking import Tracking
 
 
-def create_api(settings: Settings) -> WSGIApplication:
+def create_api(
+    settings: Settings, *, make_tracking: Callable[..., Tracking] = create_tracking
+) -> WSGIApplication:
     """Build the WSGI app of one gunicorn worker; call it after the fork."""
     logs.configure(level=settings.log_level, form=settings.log_format)
     pool = open_pool(
@@ -30,7 +34,7 @@ def create_api(settings: Settings) -> WSGIApplication:
     atexit.register(pool.close)
     access = Access(pool)
     return create_app(
-        tracking=create_tracking(settings, pool, wake_up=WakeUp(settings.database_url).send),
+        tracking=make_tracking(settings, pool, wake_up=WakeUp(settings.database_url).send),
         cache=HistoryCache(settings.redis_url),
         authentication=(
             Authentication(access.authenticate) if settings.authentication else Open(access.anybody)
