@@ -30,8 +30,8 @@ _ID: Final = b'"id":"'
 _TIMEOUT: Final = 30.0
 
 
-def saturate(url: str, *, connections: int, seconds: float, token: str = "") -> int:
-    """Send orders as fast as they are answered; return how many were placed.
+def saturate(url: str, *, connections: int, seconds: float, token: str = "") -> float:
+    """Send orders as fast as they are answered; return how many a second were placed.
 
     Raises:
         FaultError: something else than 201 was answered.
@@ -40,7 +40,9 @@ def saturate(url: str, *, connections: int, seconds: float, token: str = "") -> 
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - ours
     if done.returncode != 0:
         raise FaultError(f"The load ended early: {done.stderr.strip()[-500:]}")
-    return done.stdout.count("\n")
+    lines = done.stdout.splitlines()
+    first, last = (float(line.split()[column]) for line, column in ((lines[0], 1), (lines[-1], 2)))
+    return len(lines) / (last - first)
 
 
 class Answers:

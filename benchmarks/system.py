@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -50,13 +51,23 @@ class System:
             ],
         )
 
-    def api(self, **settings: str) -> AbstractContextManager["Processes"]:
-        """Run the API alone, on emptied tables, with these settings."""
-        return self._run(settings, lambda _, api: [[api]])
+    def api(
+        self, *, app: str | None = None, **settings: str
+    ) -> AbstractContextManager["Processes"]:
+        """Run the API alone, or another app as it, on emptied tables, with these settings."""
+
+        def plan(_: Mapping[str, str], api: Service) -> list[list[Service]]:
+            return [[replace(api, command=(*api.command[:-1], app)) if app else api]]
+
+        return self._run(settings, plan)
 
     def publisher(self, **settings: str) -> AbstractContextManager["Processes"]:
         """Run the publisher alone, on emptied tables, with these settings."""
         return self._run(settings, lambda environment, _: [[plan_publisher(environment)]])
+
+    def nothing(self) -> AbstractContextManager["Processes"]:
+        """Run nothing beside the servers, on emptied tables."""
+        return self._run({}, lambda *_: [])
 
     def workers(self, **settings: str) -> AbstractContextManager["Processes"]:
         """Run the workers alone, on emptied tables, with these settings."""

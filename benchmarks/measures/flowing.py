@@ -7,6 +7,9 @@ from typing import Final
 import pika
 
 from benchmarks.figures import FaultError, Figures, Group, Row, Scale, fixed
+from benchmarks.peers.measure import PEERS
+from benchmarks.peers.measure import measure as measure_peer
+from benchmarks.peers.work import PeerError
 from benchmarks.system import Database, Processes, System, wait_for
 from slimtrack.broker.topology import EVENT_EXCHANGE
 from slimtrack.domain.order import JOURNEY, NewOrder, Order, new_order_ids
@@ -149,9 +152,28 @@ def check(database: Database) -> None:
         raise FaultError(f"{wrong} orders were not delivered with {_EVENTS} events.")
 
 
+def _peer(name: str) -> Callable[[System, Scale], Figures]:
+    """Measure a peer, with as many orders as it needs some seconds for."""
+
+    def measured(system: System, scale: Scale) -> Figures:
+        try:
+            rate = measure_peer(
+                PEERS[name],
+                database_url=system.environment["DATABASE_URL"],
+                amqp_url=system.environment["AMQP_URL"],
+                orders=scale.orders // 10,
+            )
+        except PeerError as error:
+            raise FaultError(f"{name}: {error}") from error
+        return {name: rate}
+
+    measured.__name__ = name
+    return measured
+
+
 def to_best_peer(figures: Figures) -> Figures:
     """Compare with the best peer that makes a message for each order and stage."""
-    best = 1.0
+    best = max(figures["Celery"], figures["Dramatiq"])
     return {"whole orders, to the best peer": figures["whole orders"] / best}
 
 
@@ -167,6 +189,7 @@ WHOLE: Final = Group(
         whole_orders,
         whole_orders_with_events,
         whole_orders_one_row_per_message,
+        *map(_peer, PEERS),
     ),
     together=to_best_peer,
     rows=(
