@@ -165,7 +165,7 @@ class Settings:
         "SLIMTRACK_EVENTS", _switch, "off", "whether events are published for other services"
     )
     api_threads: int = _setting(
-        "SLIMTRACK_API_THREADS", _integer(1, 256), "8", "threads of each gunicorn worker"
+        "SLIMTRACK_API_THREADS", _integer(1, 256), "16", "threads of each gunicorn worker"
     )
     worker_processes: int = _setting(
         "SLIMTRACK_WORKER_PROCESSES", _integer(1, 64), "1", "processes of each worker group"
