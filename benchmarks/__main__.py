@@ -23,6 +23,9 @@ def bench(
     runs: Annotated[
         int | None, typer.Option(min=1, help="Runs, of which the median counts. [default: 3]")
     ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(min=0.5, help="Minutes of the soak. [default: 30]")
+    ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="One run, and less in it.")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write this file.")] = None,
     plot: Annotated[
@@ -31,12 +34,13 @@ def bench(
 ) -> None:
     """Measure SlimTrack on private servers, in one run with its limits and its peers.
 
+    The curves (growth, workers, soak) are only measured when asked for.
     Exit 1 if a figure misses its floor, or something went wrong.
     """
     if unknown := set(only or ()) - set(_NAMES):
         raise typer.BadParameter(f"--only is one of {', '.join(_NAMES)}, not {', '.join(unknown)}.")
     scale = QUICK if quick else FULL
-    scale = scale._replace(runs=runs or scale.runs)
+    scale = scale._replace(runs=runs or scale.runs, minutes=minutes or scale.minutes)
     progress = Console(stderr=True, highlight=False)
     began = time.monotonic()
 
@@ -48,7 +52,7 @@ def bench(
     failed = False
     with run_system(report=report) as system:
         for group in GROUPS:
-            if only and group.name not in only:
+            if group.asked_for if only is None else group.name not in only:
                 continue
             try:
                 results.append(measure(group, system, scale, report=report))
@@ -61,9 +65,9 @@ def bench(
         write_json(content, json_file)
     if plot:
         # Only now: whoever draws nothing needs no library for it.
-        from benchmarks.plots import draw_table  # noqa: PLC0415 - as above
+        from benchmarks.plots import draw  # noqa: PLC0415 - as above
 
-        draw_table(content["rows"], plot)
+        draw(content, plot)
     if failed or any(row["verdict"] is Verdict.MISSED for row in content["rows"]):
         sys.exit(1)
 

@@ -1,7 +1,7 @@
 """What was measured, what it is compared with, and whether that is enough."""
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
@@ -31,10 +31,32 @@ class Scale(NamedTuple):
     #: Rows of the large backlog, and orders that wait for a delay.
     backlog: int
     waiting: int
+    #: Orders that are in the tables already, one size after the other.
+    sizes: Sequence[int]
+    #: Minutes of the soak.
+    minutes: float
 
 
-FULL = Scale(runs=3, orders=20_000, seconds=10.0, held=300.0, backlog=200_000, waiting=1_000_000)
-QUICK = Scale(runs=1, orders=5_000, seconds=4.0, held=15.0, backlog=50_000, waiting=100_000)
+FULL = Scale(
+    runs=3,
+    orders=20_000,
+    seconds=10.0,
+    held=300.0,
+    backlog=200_000,
+    waiting=1_000_000,
+    sizes=(10_000, 100_000, 1_000_000),
+    minutes=30.0,
+)
+QUICK = Scale(
+    runs=1,
+    orders=5_000,
+    seconds=4.0,
+    held=15.0,
+    backlog=50_000,
+    waiting=100_000,
+    sizes=(10_000, 100_000),
+    minutes=1.0,
+)
 
 
 class Verdict(StrEnum):
@@ -76,15 +98,22 @@ class Group:
     """What is measured together, in turn, run after run.
 
     ``together`` calculates figures of those of one run. A group that is not ``repeated`` takes
-    so long that one run has to do; it repeats within itself what it can.
+    so long that one run has to do; it repeats within itself what it can. A group with
+    ``samples`` is a curve: each of them counts as a run, and it is only measured when asked for.
     """
 
     name: str
     what: str
-    measures: Sequence[Callable[[System, Scale], Figures]]
+    measures: Sequence[Callable[[System, Scale], Figures]] = ()
     rows: Sequence[Row] = ()
     together: Callable[[Figures], Figures] = lambda _: {}
     repeated: bool = True
+    samples: Callable[[System, Scale], Iterator[Figures]] | None = None
+
+    @property
+    def asked_for(self) -> bool:
+        """Whether it is only measured when asked for."""
+        return self.samples is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,16 +138,26 @@ def measure(
         FaultError: the system did not do what it was measured at.
     """
     runs: dict[str, list[float]] = {}
+    for figures in _runs(group, system, scale, report=report):
+        for name, figure in figures.items():
+            runs.setdefault(name, []).append(figure)
+    return Measured(group=group, runs=runs)
+
+
+def _runs(
+    group: Group, system: System, scale: Scale, *, report: Callable[[str], None]
+) -> Iterator[Figures]:
+    if group.samples:
+        report(f"{group.what} …")
+        yield from group.samples(system, scale)
+        return
     times = scale.runs if group.repeated else 1
     for run in range(times):
         figures: dict[str, float] = {}
         for each in group.measures:
             report(f"{group.what}, run {run + 1} of {times}: {_name_of(each)} …")
             figures |= each(system, scale)
-        figures |= group.together(figures)
-        for name, figure in figures.items():
-            runs.setdefault(name, []).append(figure)
-    return Measured(group=group, runs=runs)
+        yield {**figures, **group.together(figures)}
 
 
 def _name_of(each: Callable[..., object]) -> str:

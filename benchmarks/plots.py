@@ -1,6 +1,6 @@
 """Draws what was measured, as PNG and SVG."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,13 +11,26 @@ from matplotlib.figure import Figure
 _SUFFIXES: Final = (".png", ".svg")
 _COLOURS: Final = {"target": "#2e7d32", "floor": "#f9a825", "MISSED": "#c62828"}
 
+#: The figures of a group, by name.
+Runs = Mapping[str, Sequence[float]]
+
 mpl.use("Agg")
 # The same figures make the same file.
 mpl.rcParams["svg.hashsalt"] = "slimtrack"
 
 
-def draw_table(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Draw how far each row is beyond its floor, with its target; ``path`` without a suffix."""
+def draw(content: Mapping[str, Any], path: Path) -> None:
+    """Draw the table as ``path``, without a suffix, and each curve as ``path``-its name."""
+    if content["rows"]:
+        _save(_draw_table(content["rows"]), path)
+    for name, draw_curve in _CURVES.items():
+        if name in content["figures"]:
+            _save(draw_curve(content["figures"][name]), path.with_name(f"{path.name}-{name}"))
+
+
+def _draw_table(rows: Sequence[dict[str, Any]]) -> Figure:
+    """Draw how far each row is beyond its floor, with its target."""
+    figure: Figure
     figure, axes = plt.subplots(figsize=(10, 0.5 * len(rows) + 1.5), layout="constrained")
     for place, row in enumerate(reversed(rows)):
         beyond = _beyond(row, row["median"])
@@ -29,7 +42,58 @@ def draw_table(rows: Sequence[dict[str, Any]], path: Path) -> None:
     axes.set_yticks(range(len(rows)), [row["metric"] for row in reversed(rows)])
     axes.set_xlabel("times its floor (log scale); | each run, ★ the target")
     axes.xaxis.set_major_formatter("{x:g}")
-    _save(figure, path)
+    return figure
+
+
+def _draw_growth(runs: Runs) -> Figure:
+    figure: Figure
+    figure, (rate, latency) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    sizes = runs["orders in the tables"]
+    rate.plot(sizes, runs["whole orders/s"], "o-")
+    rate.set_title("whole orders/s")
+    for name in ("201 to first stage p50, ms", "201 to first stage p99, ms"):
+        latency.plot(sizes, runs[name], "o-", label=name)
+    latency.set_title("latency at 50 orders/s")
+    latency.legend()
+    for axes in (rate, latency):
+        axes.set_xscale("log")
+        axes.set_xlabel("orders in the tables")
+        axes.set_ylim(bottom=0)
+    return figure
+
+
+def _draw_workers(runs: Runs) -> Figure:
+    figure: Figure
+    figure, axes = plt.subplots(figsize=(5, 4), layout="constrained")
+    axes.plot(runs["worker processes of each queue"], runs["whole orders/s"], "o-")
+    axes.set_title("whole orders/s on two cores")
+    axes.set_xlabel("worker processes of each queue")
+    axes.set_xticks(runs["worker processes of each queue"])
+    axes.set_ylim(bottom=0)
+    return figure
+
+
+def _draw_soak(runs: Runs) -> Figure:
+    figure: Figure
+    figure, panels = plt.subplots(2, 2, figsize=(12, 7), layout="constrained", sharex=True)
+    minutes = [seconds / 60 for seconds in runs["s"]]
+    for axes, ending in zip(panels.flat, ("/s", ", ms", "MB", "on disk, MB"), strict=True):
+        for name, values in runs.items():
+            on_disk = name.endswith("on disk, MB")
+            if name.endswith(ending) and on_disk == (ending == "on disk, MB"):
+                axes.plot(minutes, values, label=name, linewidth=1)
+        axes.set_ylim(bottom=0)
+        axes.legend(fontsize="small")
+    for axes in panels[1]:
+        axes.set_xlabel("minutes")
+    return figure
+
+
+_CURVES: Final[Mapping[str, Callable[[Runs], Figure]]] = {
+    "growth": _draw_growth,
+    "workers": _draw_workers,
+    "soak": _draw_soak,
+}
 
 
 def _beyond(row: dict[str, Any], figure: float) -> float:

@@ -15,6 +15,10 @@ from benchmarks.figures import Measured, Row, Scale, Verdict
 _COLOURS: Final = {Verdict.TARGET: "green", Verdict.FLOOR: "yellow", Verdict.MISSED: "red"}
 
 
+#: Samples of a curve that are printed; all are in the JSON.
+_SHOWN: Final = 20
+
+
 def show(results: Sequence[Measured], console: Console) -> None:
     """Print every row with its bounds, then what else was seen."""
     table = Table(box=None, pad_edge=False)
@@ -27,6 +31,10 @@ def show(results: Sequence[Measured], console: Console) -> None:
     if table.row_count:
         console.print(table)
     for measured in results:
+        if measured.group.samples:
+            console.print(f"\n{measured.group.what}:")
+            console.print(_curve(measured))
+            continue
         shown = {row.figure for row in measured.group.rows}
         others = {name: runs for name, runs in measured.runs.items() if name not in shown}
         if others:
@@ -89,6 +97,17 @@ def _cells(row: Row, measured: Measured) -> list[str]:
         f"{sign} {number(row.target(medians))}",
         f"[{_COLOURS[verdict]}]{verdict}[/]",
     ]
+
+
+def _curve(measured: Measured) -> Table:
+    """Return all samples, or as many of them as fit on a screen."""
+    table = Table(box=None, pad_edge=False)
+    for name in measured.runs:
+        table.add_column(name, justify="right")
+    samples = list(zip(*measured.runs.values(), strict=True))
+    for sample in samples[:: max(1, len(samples) // _SHOWN)]:
+        table.add_row(*map(number, sample))
+    return table
 
 
 def _span(runs: Sequence[float]) -> str:

@@ -106,6 +106,13 @@ class System:
         """Return the CPU seconds that each server has taken so far."""
         return {state.name: cpu_seconds(state.pid or 0) for state in self._servers.states}
 
+    def server_memory(self) -> dict[str, int]:
+        """Return the resident bytes of each server with all its processes."""
+        return {
+            state.name: sum(map(_resident, family(state.pid or 0)))
+            for state in self._servers.states
+        }
+
     def statements(self, seconds: float) -> int:
         """Count the statements that PostgreSQL is sent meanwhile."""
         with self.connect() as database:
@@ -142,6 +149,14 @@ class Processes:
     def cpu(self) -> float:
         """Return the CPU seconds that they have taken so far."""
         return sum(cpu_seconds(state.pid or 0) for state in self._supervisor.states)
+
+    def memory_by_kind(self) -> dict[str, int]:
+        """Return the resident bytes of all processes of each kind: api, publisher, worker."""
+        sizes: Counter[str] = Counter()
+        for state in self._supervisor.states:
+            for pid in family(state.pid or 0):
+                sizes[state.name.partition("-")[0]] += _resident(pid)
+        return sizes
 
     def memory(self) -> dict[int, int]:
         """Return the resident bytes of each process."""

@@ -6,11 +6,13 @@ from benchmarks.measures import (
     accepting,
     draining,
     flowing,
+    growing,
     holding,
     moving,
     reading,
     recovering,
     responding,
+    soaking,
     waiting,
 )
 
@@ -26,4 +28,7 @@ GROUPS: Final = (
     waiting.WAITING,
     recovering.GROUP,
     reading.GROUP,
+    growing.SIZES,
+    growing.WORKERS,
+    soaking.GROUP,
 )
