@@ -8,6 +8,7 @@ import matplotlib as mpl
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+_TICKS: Final = (0.5, 1, 2, 5, 10, 20)
 _SUFFIXES: Final = (".png", ".svg")
 _COLOURS: Final = {"target": "#2e7d32", "floor": "#f9a825", "MISSED": "#c62828"}
 
@@ -41,7 +42,8 @@ def _draw_table(rows: Sequence[dict[str, Any]]) -> Figure:
     axes.set_xscale("log")
     axes.set_yticks(range(len(rows)), [row["metric"] for row in reversed(rows)])
     axes.set_xlabel("times its floor (log scale); | each run, ★ the target")
-    axes.xaxis.set_major_formatter("{x:g}")
+    axes.set_xticks(_TICKS, [f"{tick:g}" for tick in _TICKS])
+    axes.minorticks_off()
     return figure
 
 
@@ -73,15 +75,26 @@ def _draw_workers(runs: Runs) -> Figure:
     return figure
 
 
+#: The panels of the soak: their titles, and how the names of their figures end.
+_PANELS: Final = {
+    "orders": "/s",
+    "answers": ", ms",
+    "resident memory": "MB",
+    "tables with their indexes": "on disk, MB",
+}
+
+
 def _draw_soak(runs: Runs) -> Figure:
     figure: Figure
     figure, panels = plt.subplots(2, 2, figsize=(12, 7), layout="constrained", sharex=True)
     minutes = [seconds / 60 for seconds in runs["s"]]
-    for axes, ending in zip(panels.flat, ("/s", ", ms", "MB", "on disk, MB"), strict=True):
+    for axes, (title, ending) in zip(panels.flat, _PANELS.items(), strict=True):
         for name, values in runs.items():
             on_disk = name.endswith("on disk, MB")
             if name.endswith(ending) and on_disk == (ending == "on disk, MB"):
                 axes.plot(minutes, values, label=name, linewidth=1)
+        axes.set_title(title)
+        axes.margins(y=0.15)
         axes.set_ylim(bottom=0)
         axes.legend(fontsize="small")
     for axes in panels[1]:
