@@ -2,7 +2,6 @@
 
 from datetime import datetime
 from typing import Final
-from uuid import UUID
 
 import msgspec
 
@@ -52,14 +51,15 @@ class EventMessage:
 
     def __init__(self, published: PublishedEvent) -> None:
         event, order = published.event, published.order
-        self.id = event_id(order.id, event.sequence)
+        subject = str(order.id)
+        self.id = f"{subject}:{event.sequence}"
         self.routing_key = f"order.{event.status}"
         self._event = CloudEvent(
             specversion="1.0",
             id=self.id,
             source=_SOURCE,
             type=type_of(event),
-            subject=str(order.id),
+            subject=subject,
             time=event.recorded_at,
             datacontenttype="application/json",
             tenantid=str(published.tenant_id),
@@ -70,11 +70,6 @@ class EventMessage:
     def encode(self) -> bytes:
         """Return the body."""
         return msgspec.json.encode(self._event)
-
-
-def event_id(order_id: UUID, sequence: int) -> str:
-    """Return the id by which a repeated event is recognised."""
-    return f"{order_id}:{sequence}"
 
 
 def type_of(event: OrderEvent) -> str:

@@ -54,6 +54,24 @@ def test_a_batch_larger_than_the_window_is_confirmed_and_each_message_is_there_o
         )
 
 
+def test_a_message_larger_than_a_frame_arrives_whole(
+    amqp_url: str, channel: BlockingChannel
+) -> None:
+    large = SetMessage(queue_name=ONE, actor_name="any", row_ids=range(10**18, 10**18 + 1_000))
+    with closing(
+        ConfirmedPublisher(f"{amqp_url}?frame_max=4096", queue_names=QUEUES, on_ready=lambda: None)
+    ) as publisher:
+        wait_until(lambda: publisher.is_ready)
+        assert publisher.publish([large, *messages(1)], timeout=10) == [Outcome.CONFIRMED] * 2
+
+    [(properties, body), _] = take_all(channel, ONE)
+    assert properties.message_id == large.id
+    assert len(body) > 4096
+    assert SetMessage.decode(body) == SetMessage(
+        queue_name=ONE, actor_name="any", row_ids=list(large.row_ids), id=large.id
+    )
+
+
 def test_messages_of_many_threads_at_once_are_all_confirmed(
     publisher: ConfirmedPublisher, channel: BlockingChannel
 ) -> None:
