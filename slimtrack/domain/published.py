@@ -1,5 +1,6 @@
 """Events on their way to other services."""
 
+from datetime import datetime
 from typing import Final
 
 import msgspec
@@ -17,5 +18,6 @@ class PublishedEvent(msgspec.Struct, frozen=True, kw_only=True):
     row_id: int
     tenant_id: int
     correlation_id: str | None
+    due_at: datetime
     event: OrderEvent
     order: Order

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from contextlib import closing
+from datetime import datetime
 from typing import Final
 
 import structlog
@@ -10,7 +11,8 @@ import structlog
 from slimtrack import faults
 from slimtrack.broker.events import EventMessage
 from slimtrack.broker.publishing import ConfirmedPublisher, Outcome
-from slimtrack.outbox.loop import LONGEST_SLEEP, publish_until
+from slimtrack.outbox.floors import Floors
+from slimtrack.outbox.loop import FLOOR_LIFETIME, LONGEST_SLEEP, publish_until
 from slimtrack.outbox.outages import tolerated
 from slimtrack.outbox.publisher import PUBLISH_TIMEOUT
 from slimtrack.sql import outbox
@@ -43,6 +45,7 @@ class FanOut:
         self._pool = pool
         self._broker = broker
         self._wanted = wanted
+        self._floors: Floors[datetime] = Floors(lifetime=FLOOR_LIFETIME)
 
     def wake_up(self) -> None:
         """Look for fan-out rows soon."""
@@ -66,7 +69,8 @@ class FanOut:
         longer each time.
         """
         with self._pool.connection() as connection, connection.transaction():
-            due = outbox.claim_events(connection, limit=_BATCH)
+            with self._floors.search() as floor:
+                due = outbox.claim_events(connection, limit=_BATCH, floor=floor)
             if not due:
                 return 0
             messages = [EventMessage(each) for each in due]
@@ -79,7 +83,10 @@ class FanOut:
             outbox.settle_events(connection, confirmed=confirmed, refused=refused)
             faults.point("fan_out.before_commit")
         _log.debug("events.published", events=len(confirmed))
-        if len(confirmed) < len(due):
+        if len(confirmed) == len(due):
+            self._floors.move(max(each.due_at for each in due))
+        else:
+            self._floors.drop()
             unconfirmed = len(due) - len(confirmed)
             _log.warning("events.unconfirmed", events=unconfirmed, refused=len(refused))
         return len(confirmed)

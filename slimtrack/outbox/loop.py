@@ -15,6 +15,9 @@ _log: Final = structlog.get_logger()
 
 #: Seconds of sleep, at most, when no wake-up comes and no row is due earlier.
 LONGEST_SLEEP: Final = 5.0
+#: Seconds for which a floor of the search for due rows is kept; shorter than the longest sleep,
+#: so that the look that follows it is a whole one.
+FLOOR_LIFETIME: Final = 4.0
 #: Seconds of rest after a claim that found nothing, however many wake-ups come.
 _SHORTEST_SLEEP: Final = 0.005
 #: Seconds before the next try when a server failed.

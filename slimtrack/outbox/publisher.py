@@ -1,7 +1,7 @@
 """The publisher: claim due rows, publish them, wait for the confirms, mark them."""
 
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
@@ -10,7 +10,8 @@ import structlog
 from slimtrack import faults
 from slimtrack.broker.publishing import ConfirmedPublisher, Outcome
 from slimtrack.domain.order import Status
-from slimtrack.outbox.loop import LONGEST_SLEEP, publish_until
+from slimtrack.outbox.floors import Floors
+from slimtrack.outbox.loop import FLOOR_LIFETIME, LONGEST_SLEEP, publish_until
 from slimtrack.outbox.packing import pack
 from slimtrack.sql import outbox
 from slimtrack.sql.pool import Pool
@@ -56,6 +57,7 @@ class Publisher:
         self._single = single
         self._wanted = wanted
         self._next_due_at: datetime | None = None
+        self._floors: Floors[Mapping[Status, outbox.Floor]] = Floors(lifetime=FLOOR_LIFETIME)
 
     def wake_up(self) -> None:
         """Look for due rows soon."""
@@ -78,9 +80,11 @@ class Publisher:
         back at once, and an actor that is faster than the mark waits for it.
         """
         with self._pool.connection() as connection, connection.transaction():
-            rows = outbox.claim_due_rows(
-                connection, bound=self._stage_bound, set_size=self._set_size
-            )
+            with self._floors.search() as floors:
+                rows, next_floors = outbox.claim_due_rows(
+                    connection, bound=self._stage_bound, set_size=self._set_size, floors=floors
+                )
+            self._floors.move(next_floors)
             # In the same transaction, so at the same now(): else a row that becomes due between
             # the two looks would wait until something else wakes the publisher.
             self._next_due_at = None if rows else outbox.find_next_due_at(connection)

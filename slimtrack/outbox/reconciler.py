@@ -1,11 +1,13 @@
 """The reconciler: what was published and lost on its way becomes due again."""
 
+from datetime import datetime
 from typing import Final
 
 import structlog
 
 from slimtrack import faults
 from slimtrack.broker.publishing import ConfirmedPublisher
+from slimtrack.outbox.floors import Floors
 from slimtrack.outbox.outages import tolerated
 from slimtrack.routing import BY_STAGE
 from slimtrack.sql import outbox
@@ -36,6 +38,7 @@ class Reconciler:
         self._pool = pool
         self._broker = broker
         self._disruptions_seen = 0
+        self._floors: Floors[datetime] = Floors(lifetime=0)
 
     def reconcile(self) -> int:
         """Re-arm lost rows; return how many.
@@ -50,14 +53,18 @@ class Reconciler:
         empty_stages = [stage for stage, route in BY_STAGE.items() if counts[route.queue_name] == 0]
         rearmed = 0
         with tolerated(), self._pool.connection() as connection:
+            with self._floors.search() as floor:
+                oldest = outbox.find_oldest_published(connection, floor=floor)
             while batch := outbox.rearm_lost_rows(
                 connection,
                 empty_stages=empty_stages,
                 all_published=disruptions > self._disruptions_seen,
                 limit=_LIMIT,
+                floor=oldest,
             ):
                 rearmed += batch
                 faults.point("reconciler.after_rearm")
+            self._floors.move(oldest)
             self._disruptions_seen = disruptions
         if rearmed:
             _log.warning("outbox.rearmed", rows=rearmed)

@@ -1,7 +1,8 @@
 """The statements on the outbox; they never commit."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from itertools import repeat
 from math import ceil
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -32,6 +33,20 @@ class DueRow(NamedTuple):
     id: int
     stage: Status
     publications: int
+
+
+class Floor(NamedTuple):
+    """When the oldest due row of a stage became due, and the oldest in flight was published."""
+
+    due_since: datetime
+    published_since: datetime
+
+
+class Claim(NamedTuple):
+    """What a claim has locked, and where the next one may begin."""
+
+    rows: list[DueRow]
+    floors: dict[Status, Floor]
 
 
 class FailedRow(NamedTuple):
@@ -65,41 +80,63 @@ class Settled(NamedTuple):
     stored: int
 
 
-def claim_due_rows(connection: Connection, *, bound: int, set_size: int) -> list[DueRow]:
+def claim_due_rows(
+    connection: Connection,
+    *,
+    bound: int,
+    set_size: int,
+    floors: Mapping[Status, Floor] | None = None,
+) -> Claim:
     """Lock due rows until the transaction ends, for each stage as many as it has room for.
 
     A stage with two sets in flight has enough to do: its rows wait until they fill a set. Five
     sets at once, at most: while the locks are held, actors that are faster wait for them.
+
+    With ``floors``, those of an earlier claim, rows that are older are overlooked.
     """
+    known = [(floors or {}).get(stage) for stage in STAGES]
     parameters = {
         "stages": list(STAGES),
+        "due_floors": [floor and floor.due_since for floor in known],
+        "published_floors": [floor and floor.published_since for floor in known],
         "bound": bound,
         "horizon": LEASE_HORIZON,
         "enough": 2 * set_size,
         "set_size": set_size,
         "batch": 5 * set_size,
     }
-    with connection.cursor(row_factory=args_row(DueRow), binary=True) as cursor:
+    claim = Claim([], {})
+    with connection.cursor(binary=True) as cursor:
         query = statements.load("outbox.sql")["claim_due_rows"]
-        return cursor.execute(query, parameters, prepare=True).fetchall()
+        for name, ids, publications, *floor in cursor.execute(query, parameters, prepare=True):
+            stage = Status(name)
+            claim.floors[stage] = Floor(*floor)
+            claim.rows.extend(map(DueRow, ids, repeat(stage), publications))
+    return claim
 
 
-def claim_events(connection: Connection, *, limit: int) -> list[PublishedEvent]:
-    """Lock due fan-out rows and return their events, oldest first."""
+def claim_events(
+    connection: Connection, *, limit: int, floor: datetime | None = None
+) -> list[PublishedEvent]:
+    """Lock due fan-out rows and return their events, oldest first.
+
+    With a ``floor``, rows that became due earlier are overlooked.
+    """
 
     def read(*columns: Any) -> PublishedEvent:
-        row_id, tenant_id, correlation_id, *others = columns
+        row_id, tenant_id, correlation_id, due_at, *others = columns
         return PublishedEvent(
             row_id=row_id,
             tenant_id=tenant_id,
             correlation_id=correlation_id,
+            due_at=due_at,
             event=event_of(*others[:_EVENT_COLUMNS]),
             order=order_of(*others[_EVENT_COLUMNS:]),
         )
 
     with connection.cursor(row_factory=args_row(read), binary=True) as cursor:
         query = statements.load("outbox.sql")["claim_events"]
-        return cursor.execute(query, {"limit": limit}, prepare=True).fetchall()
+        return cursor.execute(query, {"limit": limit, "floor": floor}, prepare=True).fetchall()
 
 
 def settle_events(
@@ -136,16 +173,29 @@ def rearm_lost_rows(
     empty_stages: Sequence[Status],
     all_published: bool,
     limit: int,
+    floor: datetime | None = None,
 ) -> int:
-    """Make due again what was published and lost; return the number of rows."""
+    """Make due again what was published and lost; return the number of rows.
+
+    With a ``floor``, rows that were published earlier are overlooked.
+    """
     parameters = {
         "stages": list(STAGES),
         "empty_stages": list(empty_stages),
         "all_published": all_published,
         "limit": limit,
+        "floor": floor,
     }
     query = statements.load("outbox.sql")["rearm_lost_rows"]
     return connection.execute(query, parameters, prepare=True).rowcount
+
+
+def find_oldest_published(connection: Connection, *, floor: datetime | None) -> datetime | None:
+    """Return when the oldest row in flight was published, or now; nothing below a floor counts."""
+    parameters = {"stages": list(STAGES), "floor": floor}
+    with connection.cursor(row_factory=scalar_row, binary=True) as cursor:
+        query = statements.load("outbox.sql")["find_oldest_published"]
+        return cursor.execute(query, parameters, prepare=True).fetchone()
 
 
 def rearm_rows(

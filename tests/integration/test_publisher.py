@@ -23,7 +23,8 @@ from slimtrack.broker.publishing import ConfirmedPublisher
 from slimtrack.domain.order import JOURNEY, NewOrder, Status, new_order_id
 from slimtrack.outbox.publisher import PUBLISHER_SESSION, Publisher
 from slimtrack.routing import BY_QUEUE, BY_STAGE, Schedule
-from slimtrack.sql.pool import OUTBOX_PLANS, open_pool
+from slimtrack.sql.outbox import claim_due_rows
+from slimtrack.sql.pool import OUTBOX_PLANS, conninfo, open_pool
 from slimtrack.sql.wakeup import WakeUp, listen
 from slimtrack.use_cases.tracking import Tracking
 
@@ -173,6 +174,52 @@ def test_part_of_a_set_waits_while_two_sets_are_in_flight_and_goes_when_work_run
     assert publisher.publish_due() == 0
     connection.execute("DELETE FROM outbox WHERE id = ANY(%s)", ([*in_flight, *part[:1], filling],))
     assert publisher.publish_due() == len(rest)
+
+
+def buffers(connection: psycopg.Connection) -> Any:
+    """Buffers of the outbox touched so far."""
+    connection.execute("SELECT pg_stat_force_next_flush()")
+    return connection.execute(
+        "SELECT heap_blks_hit + heap_blks_read + idx_blks_hit + idx_blks_read"
+        " FROM pg_statio_user_tables WHERE relname = 'outbox'"
+    ).fetchone()[0]  # type: ignore[index]
+
+
+def test_a_claim_does_not_walk_past_what_an_old_transaction_keeps_from_vacuum(
+    database_url: str, connection: psycopg.Connection
+) -> None:
+    info = conninfo(database_url, application_name="publisher", options=OUTBOX_PLANS)
+    with (
+        psycopg.connect(database_url) as old,
+        psycopg.connect(info, autocommit=True) as claiming,
+    ):
+        old.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        old.execute("SELECT count(*) FROM outbox")
+        add_rows(connection, 20_000, due=-60)
+        connection.execute("UPDATE outbox SET published_at = now() - interval '1 min'")
+        connection.execute("DELETE FROM outbox")
+        [row] = add_rows(connection, 1)
+
+        before = buffers(claiming)
+        first = claim_due_rows(claiming, bound=2000, set_size=100)
+        between = buffers(claiming)
+        second = claim_due_rows(claiming, bound=2000, set_size=100, floors=first.floors)
+        after = buffers(claiming)
+
+    assert [each.id for each in first.rows] == [each.id for each in second.rows] == [row]
+    assert after - between < 100 < between - before
+
+
+def test_a_row_below_the_floor_is_published_when_the_floor_is_dropped(
+    open_publisher: Open, amqp_url: str, connection: psycopg.Connection
+) -> None:
+    publisher = open_publisher(amqp_url)
+    add_rows(connection, 1)
+    assert publisher.publish_due() == 1
+    add_rows(connection, 1, due=-60)
+    assert publisher.publish_due() == 0
+
+    wait_until(lambda: publisher.publish_due() == 1)
 
 
 def test_two_publishers_publish_each_row_once(

@@ -123,7 +123,7 @@ def test_the_publisher_may_do_each_of_its_jobs(
         assert auditing.find_stranded() == []
         with pool.connection() as publisher, publisher.transaction():
             [event] = outbox.claim_events(publisher, limit=10)
-            [row] = outbox.claim_due_rows(publisher, bound=10, set_size=10)
+            [row] = outbox.claim_due_rows(publisher, bound=10, set_size=10).rows
             outbox.settle_events(publisher, confirmed=[event.row_id], refused=[])
             outbox.mark_published(publisher, [row.id])
             assert outbox.find_next_due_at(publisher) is None

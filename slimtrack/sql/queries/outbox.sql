@@ -2,28 +2,42 @@
 -- Lock due rows of every stage, oldest first, as many as the stage has room for. The locks are
 -- the claim: they last until the transaction ends. While a stage has work enough in flight, its
 -- rows wait until they fill a set; as soon as it runs out of work, whatever is due goes.
-SELECT due.id, stage.name, due.publications
-  FROM unnest(%(stages)s::text[]) AS stage (name)
+-- Nothing below the floors is looked at, neither among the due rows nor among those in flight.
+SELECT stage.name, due.ids, due.publications,
+       coalesce(first_set.since, now()) AS due_since,
+       coalesce(in_flight.since, now()) AS published_since
+  FROM unnest(%(stages)s::text[], %(due_floors)s::timestamptz[],
+              %(published_floors)s::timestamptz[]) AS stage (name, due_floor, published_floor)
  CROSS JOIN LATERAL (
     -- What was published before the horizon is lost, or waits in a queue that nobody reads: it
     -- does not keep the stage from going on.
-    SELECT count(*) AS rows
+    SELECT count(*) AS rows, min(published_at) AS since
       FROM outbox
-     WHERE stage = stage.name AND published_at > now() - make_interval(secs => %(horizon)s)
+     WHERE stage = stage.name
+       AND published_at > greatest(now() - make_interval(secs => %(horizon)s),
+                                   stage.published_floor - interval '1 s')
  ) AS in_flight
  CROSS JOIN LATERAL (
-    SELECT id, publications
-      FROM outbox
-     WHERE stage = stage.name AND published_at IS NULL AND available_at <= now()
-     ORDER BY available_at
-     LIMIT CASE WHEN in_flight.rows < %(enough)s OR (
-                SELECT count(*) = %(set_size)s
-                  FROM (SELECT FROM outbox
-                         WHERE stage = stage.name AND published_at IS NULL
-                           AND available_at <= now()
-                         LIMIT %(set_size)s) AS first_set)
-           THEN greatest(0, least(%(batch)s, %(bound)s - in_flight.rows)) ELSE 0 END
-       FOR UPDATE SKIP LOCKED
+    SELECT count(*) AS rows, min(available_at) AS since
+      FROM (SELECT available_at
+              FROM outbox
+             WHERE stage = stage.name AND published_at IS NULL AND available_at <= now()
+               -- Less a second: what was committed after the last claim may be as much older.
+               AND available_at >= coalesce(stage.due_floor - interval '1 s', '-infinity')
+             ORDER BY available_at
+             LIMIT %(set_size)s) AS oldest
+ ) AS first_set
+ CROSS JOIN LATERAL (
+    SELECT coalesce(array_agg(id), '{}') AS ids,
+           coalesce(array_agg(publications), '{}') AS publications
+      FROM (SELECT id, publications
+              FROM outbox
+             WHERE stage = stage.name AND published_at IS NULL AND available_at <= now()
+               AND available_at >= first_set.since
+             ORDER BY available_at
+             LIMIT CASE WHEN in_flight.rows < %(enough)s OR first_set.rows = %(set_size)s
+                   THEN greatest(0, least(%(batch)s, %(bound)s - in_flight.rows)) ELSE 0 END
+               FOR UPDATE SKIP LOCKED) AS locked
  ) AS due;
 
 -- mark_published --
@@ -48,14 +62,15 @@ SELECT min(available_at)
 -- Make due again what was published and not worked on in time: 30 s, doubled with every further
 -- publication, at most 10 minutes. A stage whose queue still holds messages is left
 -- alone until those 10 minutes have passed, else a queue that nobody reads would grow for ever.
--- With all_published, every published row of an empty queue is lost, at whatever age.
+-- With all_published, every published row of an empty queue is lost, at whatever age. They are due
+-- from now on, not since long ago, so that they lie above the floors of claim_due_rows.
 UPDATE outbox
-   SET published_at = NULL
+   SET published_at = NULL, available_at = now()
  WHERE id = ANY(ARRAY(
     SELECT id
       FROM outbox
      WHERE stage = ANY(%(stages)s::text[])
-       AND published_at IS NOT NULL
+       AND published_at >= coalesce(%(floor)s::timestamptz - interval '1 s', '-infinity')
        AND ((stage = ANY(%(empty_stages)s::text[])
              AND (%(all_published)s
                   OR published_at < now() - least(600, 30 * 2 ^ least(publications - 1, 10))
@@ -64,6 +79,19 @@ UPDATE outbox
      LIMIT %(limit)s
        FOR UPDATE SKIP LOCKED))
 RETURNING stage;
+
+-- find_oldest_published --
+-- When the oldest row in flight was published, or now; nothing below the floor is looked at.
+SELECT coalesce(min(published_at), now())
+  FROM unnest(%(stages)s::text[]) AS stage (name)
+ CROSS JOIN LATERAL (
+    SELECT published_at
+      FROM outbox
+     WHERE stage = stage.name
+       AND published_at >= coalesce(%(floor)s::timestamptz - interval '1 s', '-infinity')
+     ORDER BY published_at
+     LIMIT 1
+ ) AS in_flight;
 
 -- rearm_rows --
 -- Make rows due again whose work could not be done for want of a server; no attempt is consumed:
@@ -169,16 +197,17 @@ DELETE FROM outbox WHERE id = %(id)s;
 
 -- claim_events --
 -- Lock due fan-out rows, oldest first, and show their events. The locks are the claim: they last
--- until the transaction ends.
+-- until the transaction ends. The floor is as in claim_due_rows.
 WITH claimed AS (
-    SELECT id, order_id, from_sequence, correlation_id
+    SELECT id, order_id, from_sequence, correlation_id, available_at
       FROM outbox
      WHERE stage = 'events' AND published_at IS NULL AND available_at <= now()
+       AND available_at >= coalesce(%(floor)s::timestamptz - interval '1 s', '-infinity')
      ORDER BY available_at
      LIMIT %(limit)s
        FOR UPDATE SKIP LOCKED
 )
-SELECT claimed.id, tenant_id, claimed.correlation_id,
+SELECT claimed.id, tenant_id, claimed.correlation_id, claimed.available_at,
        sequence, kind, order_events.status, message, reason, location, source, attempt, corrects,
        occurred_at, recorded_at,
        {order_columns}
