@@ -71,10 +71,13 @@ def claiming_alone(system: System, scale: Scale) -> Figures:
     ):
         place(api, orders=2 * scale.orders, delay=lambda: 0.0)
         claimed = 0
+        floors = None
         began = time.perf_counter()
         while True:
             with connection.transaction():
-                rows = claim_due_rows(connection, bound=_BOUND, set_size=_SET)
+                rows, floors = claim_due_rows(
+                    connection, bound=_BOUND, set_size=_SET, floors=floors
+                )
                 ids = [row.id for row in rows]
                 connection.execute("DELETE FROM outbox WHERE id = ANY(%s)", [ids], prepare=True)
             if not rows:

@@ -92,7 +92,7 @@ def _claim(database: Database) -> float:
                 "UPDATE outbox SET available_at = now() WHERE id = (SELECT min(id) FROM outbox)"
             )
             started = time.perf_counter()
-            rows = claim_due_rows(database, bound=2_000, set_size=100)
+            rows = claim_due_rows(database, bound=2_000, set_size=100).rows
             spent.append(time.perf_counter() - started)
             if len(rows) != 1:
                 raise FaultError(f"One row was due, and {len(rows)} were claimed.")

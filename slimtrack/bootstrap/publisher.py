@@ -28,6 +28,8 @@ _POOL_TIMEOUT: Final = 5.0
 _RECONCILE: Final = 5.0
 _WATCH: Final = 60.0
 _SEARCH: Final = 3_600.0
+#: Threads that publish events: while one waits for the broker, another asks the database.
+_FAN_OUTS: Final = 2
 #: Seconds between two looks at what is too old to be kept.
 _PRUNE: Final = 300.0
 
@@ -44,7 +46,7 @@ def run_publisher(settings: Settings, stopping: threading.Event) -> None:
         open_pool(
             settings.database_url,
             application_name="slimtrack publisher",
-            size=4,
+            size=3 + _FAN_OUTS,
             options={**OUTBOX_PLANS, **PUBLISHER_SESSION},
             timeout=_POOL_TIMEOUT,
         ) as pool,
@@ -55,7 +57,7 @@ def run_publisher(settings: Settings, stopping: threading.Event) -> None:
                 on_ready=wanted.set,
             )
         ) as broker,
-        _fan_out(settings, pool) as fan_out,
+        _fan_outs(settings, pool) as fan_outs,
     ):
         publisher = Publisher(
             pool,
@@ -74,9 +76,8 @@ def run_publisher(settings: Settings, stopping: threading.Event) -> None:
             (partial(_search, settings), _SEARCH),
             (Pruning(pool, answer_lifetime=settings.answer_lifetime).prune, _PRUNE),
         ]
-        if fan_out:
-            publishers["fan-out"] = fan_out
-        else:
+        publishers |= {f"fan-out {number}": each for number, each in enumerate(fan_outs, 1)}
+        if not fan_outs:
             # Switched off while rows were left, or on in other processes: nothing waits for ever.
             left = partial(
                 publish_left,
@@ -94,17 +95,22 @@ def run_publisher(settings: Settings, stopping: threading.Event) -> None:
 
 
 @contextmanager
-def _fan_out(settings: Settings, pool: Pool) -> Iterator[FanOut | None]:
-    """Make what publishes events; None where they are off.
+def _fan_outs(settings: Settings, pool: Pool) -> Iterator[list[FanOut]]:
+    """Make what publishes events; nothing where they are off.
 
-    On a connection of its own: a subscriber's queue that takes nothing must not hold up orders.
+    On a connection of their own: a subscriber's queue that takes nothing must not hold up orders.
     """
     if not settings.events:
-        yield None
+        yield []
         return
-    wanted = threading.Event()
-    with closing(_open_event_broker(settings, wanted.set)) as broker:
-        yield FanOut(pool, broker=broker, wanted=wanted)
+    wanted = [threading.Event() for _ in range(_FAN_OUTS)]
+
+    def wake_up() -> None:
+        for each in wanted:
+            each.set()
+
+    with closing(_open_event_broker(settings, wake_up)) as broker:
+        yield [FanOut(pool, broker=broker, wanted=each) for each in wanted]
 
 
 def _open_event_broker(settings: Settings, on_ready: Callable[[], None]) -> ConfirmedPublisher:
