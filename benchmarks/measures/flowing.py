@@ -131,9 +131,14 @@ def place(processes: Processes, *, orders: int, delay: Callable[[], float]) -> N
 def drain(database: Database) -> float:
     """Wait until the outbox is empty; return the seconds that it took."""
     started = time.perf_counter()
-    while database.execute("SELECT FROM outbox LIMIT 1").fetchone() is not None:
+    while not is_drained(database):
         time.sleep(0.05)
     return time.perf_counter() - started
+
+
+def is_drained(database: Database) -> bool:
+    """Tell whether nothing waits or is on its way."""
+    return database.execute("SELECT FROM outbox LIMIT 1").fetchone() is None
 
 
 def check(database: Database) -> None:

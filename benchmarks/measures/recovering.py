@@ -4,7 +4,7 @@ import time
 from typing import Final
 
 from benchmarks.figures import FaultError, Figures, Group, Row, Scale, fixed
-from benchmarks.measures.flowing import check, drain, fill
+from benchmarks.measures.flowing import check, drain, fill, is_drained
 from benchmarks.system import Database, System
 
 #: Seconds before the crash; of a span whose rate is looked at; that the watch ends after.
@@ -59,6 +59,8 @@ def _seconds_until(database: Database, rate: float) -> float:
         now = time.monotonic() - began, _progress(database)
         seen.append(now)
         earlier = [each for each in seen if now[0] - each[0] >= _SPAN]
+        if now[1] == seen[-2][1] and is_drained(database):
+            raise FaultError(f"The backlog was gone before {rate:,.0f} stages/s were seen again.")
         if earlier:
             since, progress = earlier[-1]
             if now[1] - progress >= rate * (now[0] - since):
