@@ -1,7 +1,7 @@
 """Whole orders: from a filled outbox to the last delivery."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import pika
@@ -42,27 +42,34 @@ def whole_orders_one_row_per_message(system: System, scale: Scale) -> Figures:
 
 
 def whole_orders_with_events(system: System, scale: Scale) -> Figures:
-    """The same with every event on the exchange, where a durable queue takes them all."""
-    with pika.BlockingConnection(pika.URLParameters(system.environment["AMQP_URL"])) as broker:
+    """The same with every event on the exchange, where a stream keeps them all."""
+    arguments = {"x-queue-type": "stream"}
+    return _with_events(system, scale, arguments, name="whole orders with events")
+
+
+def whole_orders_with_events_in_a_classic_queue(system: System, scale: Scale) -> Figures:
+    """The same where a durable classic queue keeps them all, which nobody reads."""
+    return _with_events(system, scale, {}, name="whole orders with events in a classic queue")
+
+
+def _with_events(
+    system: System, scale: Scale, arguments: Mapping[str, str], *, name: str
+) -> Figures:
+    url = pika.URLParameters(system.environment["AMQP_URL"])
+    with pika.BlockingConnection(url) as broker:
         channel = broker.channel()
         channel.exchange_declare(EVENT_EXCHANGE, "topic", durable=True)
-        channel.queue_declare(_SUBSCRIBER, durable=True)
+        channel.queue_declare(_SUBSCRIBER, durable=True, arguments=arguments)
         channel.queue_bind(_SUBSCRIBER, EVENT_EXCHANGE, "#")
     try:
-        figures = _whole(
-            system,
-            orders=scale.orders,
-            name="whole orders with events",
-            SLIMTRACK_EVENTS="on",
-        )
-        expected = scale.orders * _EVENTS
+        figures = _whole(system, orders=scale.orders, name=name, SLIMTRACK_EVENTS="on")
     finally:
-        with pika.BlockingConnection(pika.URLParameters(system.environment["AMQP_URL"])) as broker:
+        with pika.BlockingConnection(url) as broker:
             channel = broker.channel()
             arrived = channel.queue_declare(_SUBSCRIBER, passive=True).method.message_count
             channel.queue_delete(_SUBSCRIBER)
-    if arrived < expected:
-        raise FaultError(f"Of {expected} events {arrived} arrived.")
+    if arrived < scale.orders * _EVENTS:
+        raise FaultError(f"Of {scale.orders * _EVENTS} events {arrived} arrived.")
     return figures
 
 
@@ -193,6 +200,7 @@ WHOLE: Final = Group(
     measures=(
         whole_orders,
         whole_orders_with_events,
+        whole_orders_with_events_in_a_classic_queue,
         whole_orders_one_row_per_message,
         *map(_peer, PEERS),
     ),
