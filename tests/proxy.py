@@ -9,16 +9,24 @@ from urllib.parse import urlsplit
 
 from slimtrack.stack.directory import free_ports
 
+#: What sees all that the client, and all that the server of one connection says.
+Watchers = tuple[Callable[[bytes], object], Callable[[bytes], object]]
+
+
+def unwatched() -> Watchers:
+    return len, len
+
 
 class Proxy:
     """Forwards every connection to one server until it is told otherwise.
 
     ``cut`` ends the connections there are; ``refuse`` those to come as well, until ``accept``.
     ``hold`` lets nothing through, or nothing of what the server says, until ``release``; what was
-    held arrives then, unless its connection was cut.
+    held arrives then, unless its connection was cut. ``watch`` is asked for every connection.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, watch: Callable[[], Watchers] = unwatched) -> None:
+        self._watch = watch
         parts = urlsplit(url)
         self._target = (parts.hostname, parts.port)
         self._port = free_ports(1)[0]
@@ -83,15 +91,21 @@ class Proxy:
                     client.close()
                     continue
                 self._sockets.update((client, server))
-                self._start(self._forward, client, server, self._to_server)
-                self._start(self._forward, server, client, self._to_client)
+                by_client, by_server = self._watch()
+                self._start(self._forward, client, server, self._to_server, by_client)
+                self._start(self._forward, server, client, self._to_client, by_server)
 
     def _forward(
-        self, source: socket.socket, sink: socket.socket, may_pass: threading.Event
+        self,
+        source: socket.socket,
+        sink: socket.socket,
+        may_pass: threading.Event,
+        see: Callable[[bytes], object],
     ) -> None:
         with suppress(OSError):
             while data := source.recv(65536):
                 may_pass.wait()
+                see(data)
                 sink.sendall(data)
         for each in (source, sink):
             with suppress(OSError):
