@@ -19,7 +19,7 @@ from slimtrack.use_cases.tracking import Tracking
 
 _BATCH: Final = 1_000
 #: Orders that are surely placed in a second, while everything else waits.
-_PLACED: Final = 8_000
+_PLACED: Final = 15_000
 #: Seconds in which the publisher, whom nobody wakes up, surely looks once.
 _UNAWARE: Final = 6.0
 _EVENTS: Final = 1 + len(JOURNEY)

@@ -11,7 +11,7 @@ from slimtrack.sql.outbox import claim_due_rows
 
 #: Seconds until processes that have just started are quiet, and those of a measure.
 _SETTLING: Final = 8.0
-_WATCHED: Final = 20.0
+_WATCHED: Final = 15.0
 _DELAY: Final = 3_600.0
 _FEW: Final = 1_000
 _CLAIMS: Final = 200
