@@ -9,9 +9,11 @@ import psycopg
 from slimtrack.domain.order import Status
 from slimtrack.domain.published import FAN_OUT
 from slimtrack.domain.schedule import DeliveryPolicy
+from slimtrack.outbox.partitions import make_ahead
 from slimtrack.routing import Schedule
 from slimtrack.settings import Settings
 from slimtrack.sql import migrate as migrations
+from slimtrack.sql import partitions
 from slimtrack.sql.errors import unavailable_if_away
 from slimtrack.sql.pool import Pool, open_pool
 from slimtrack.sql.roles import Role, allow_login
@@ -40,14 +42,20 @@ CALLER_POOL_TIMEOUT: Final = 2.0
 
 
 def migrate(settings: Settings) -> list[str]:
-    """Apply the missing migrations and return their names.
+    """Apply the missing migrations and return their names; make the partitions of the months ahead.
 
     Raises:
         UnavailableError: the database does not answer.
         MigrationError: a migration fails, or was changed after it was applied.
     """
     with unavailable_if_away():
-        return migrations.migrate(settings.database_url)
+        applied = migrations.migrate(settings.database_url)
+        with psycopg.connect(
+            settings.database_url, autocommit=True, connect_timeout=10
+        ) as connection:
+            if partitions.may_make_partitions(connection):
+                make_ahead(connection)
+        return applied
 
 
 def let_in(settings: Settings, passwords: Mapping[Role, str]) -> None:

@@ -12,6 +12,7 @@ from slimtrack.broker.topology import EVENT_EXCHANGE
 from slimtrack.outbox import running
 from slimtrack.outbox.drain import Drain
 from slimtrack.outbox.fan_out import FanOut, publish_left
+from slimtrack.outbox.partitions import Partitions
 from slimtrack.outbox.pruning import Pruning
 from slimtrack.outbox.publisher import PUBLISHER_SESSION, Publisher
 from slimtrack.outbox.reconciler import Reconciler
@@ -32,6 +33,8 @@ _SEARCH: Final = 3_600.0
 _FAN_OUTS: Final = 2
 #: Seconds between two looks at what is too old to be kept.
 _PRUNE: Final = 300.0
+#: Seconds between two looks whether the partitions of the months ahead are there.
+_PARTITIONS: Final = 3_600.0
 
 
 def run_publisher(settings: Settings, stopping: threading.Event) -> None:
@@ -75,6 +78,7 @@ def run_publisher(settings: Settings, stopping: threading.Event) -> None:
             (Auditing(pool, deadlines=deadlines(settings)).watch, _WATCH),
             (partial(_search, settings), _SEARCH),
             (Pruning(pool, answer_lifetime=settings.answer_lifetime).prune, _PRUNE),
+            (Partitions(pool).make_ahead, _PARTITIONS),
         ]
         publishers |= {f"fan-out {number}": each for number, each in enumerate(fan_outs, 1)}
         if not fan_outs:

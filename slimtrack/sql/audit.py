@@ -30,6 +30,14 @@ def _query(name: str) -> str:
     return statements.load("audit.sql")[name]
 
 
+def keep_partitions(connection: Connection) -> None:
+    """Let nobody drop events until the transaction ends; as its first statement.
+
+    What it then sees is as of a moment after this: else events could be gone whose orders it sees.
+    """
+    connection.execute("LOCK TABLE order_events IN ACCESS SHARE MODE")
+
+
 def count_places(connection: Connection) -> dict[str, int]:
     """Return the number of orders by status."""
     return dict(connection.execute(_query("count_places"), binary=True).fetchall())

@@ -81,6 +81,7 @@ class Auditing:
             connection.read_only = True
             try:
                 with connection.transaction():
+                    audit.keep_partitions(connection)
                     return AuditResult(
                         audit.count_places(connection),
                         audit.count_rows(connection),

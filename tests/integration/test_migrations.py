@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
 from observing import wait_until
 from structlog.testing import capture_logs
 
+from slimtrack.domain.order import first_id_of, new_order_id
+from slimtrack.sql import partitions
 from slimtrack.sql.migrate import Migration, MigrationError, migrate, packaged
 
 
@@ -99,6 +102,42 @@ def test_orders_of_an_older_database_are_taken_over_while_workers_are_busy(empty
             "SELECT count(*), count(DISTINCT tracking_number), count(DISTINCT order_id) FROM orders"
             " JOIN order_statuses ON order_id = id AND order_statuses.status = orders.status"
         ).fetchone() == (1000, 1000, 1000)
+
+
+def test_events_of_an_older_database_stay_where_they_are_and_are_found(empty_url: str) -> None:
+    migrate(empty_url, packaged()[:6])
+    now = datetime.now(UTC)
+    fresh, old = new_order_id(), first_id_of(now - timedelta(days=400))
+    ahead = first_id_of(now + timedelta(days=40))
+    with psycopg.connect(empty_url, autocommit=True) as look:
+        look.execute("CREATE ROLE reporter")
+        look.execute("GRANT SELECT ON order_events TO reporter")
+        for order_id in (old, fresh, ahead):
+            look.execute(
+                "INSERT INTO order_events (order_id, sequence, status, message, idempotency_key)"
+                " SELECT %s, n, 'received', 'x', %s::text || n FROM generate_series(1, 2) AS n",
+                (order_id, order_id),
+            )
+        before = look.execute("SELECT * FROM order_events ORDER BY order_id, sequence").fetchall()
+        [(file,)] = look.execute("SELECT pg_relation_filepath('order_events')").fetchall()
+
+        migrate(empty_url)
+
+        assert (
+            look.execute("SELECT * FROM order_events ORDER BY order_id, sequence").fetchall()
+            == before
+        )
+        first, *others, default = partitions.list_partitions(look)
+        assert first.name == f"order_events_{now:%Y_%m}"
+        assert look.execute("SELECT pg_relation_filepath(%s)", [first.name]).fetchone() == (file,)
+        assert look.execute(
+            "SELECT count(*) FROM order_events WHERE tableoid = %s::regclass", [first.name]
+        ).fetchone() == (4,)
+        assert (len(others), default.name) == (1, "order_events_default")
+        with look.transaction():
+            look.execute("SET LOCAL ROLE reporter")
+            assert look.execute("SELECT count(*) FROM order_events").fetchone() == (6,)
+        look.execute("REVOKE ALL ON ALL TABLES IN SCHEMA public FROM reporter; DROP ROLE reporter")
 
 
 def test_the_database_itself_refuses_what_no_order_may_be(

@@ -12,8 +12,9 @@ from observing import wait_until
 from psycopg import sql
 
 from slimtrack.domain.order import STAGES, NewOrder, new_order_id
+from slimtrack.outbox.partitions import Partitions
 from slimtrack.outbox.pruning import Pruning
-from slimtrack.sql import outbox
+from slimtrack.sql import outbox, partitions
 from slimtrack.sql.migrate import Migration, MigrationError, migrate, packaged
 from slimtrack.sql.pool import OUTBOX_PLANS, open_pool
 from slimtrack.sql.roles import Role, allow_login
@@ -26,7 +27,7 @@ from slimtrack.use_cases.tracking import Tracking
 TABLES = (
     "schema_migrations",
     *("orders", "order_statuses", "order_events", "outbox", "dead_letters"),
-    *("tenants", "api_keys", "idempotency_keys", "operator_actions"),
+    *("tenants", "api_keys", "idempotency_keys", "operator_actions", "archives"),
 )
 #: S: read, I: insert, U: update, D: delete, X: empty, drop and alter; what is not named is refused.
 ALL = "SIUDX"
@@ -77,6 +78,7 @@ STATEMENTS = {
 TIMES = {
     "order_events": "recorded_at",
     "operator_actions": "acted_at",
+    "archives": "begun_at",
     "order_statuses": "status",
     "schema_migrations": "checksum",
 }
@@ -113,11 +115,15 @@ def test_the_publisher_may_do_each_of_its_jobs(
     connection.execute(
         "INSERT INTO outbox (stage, order_id, from_sequence) SELECT 'events', id, 1 FROM orders"
     )
+    *_, ahead, _default = partitions.list_partitions(connection)
+    connection.execute(f"DROP TABLE {ahead.name}")
     session = {**OUTBOX_PLANS, "role": "slimtrack_publisher"}
     with open_pool(
         database_url, application_name="publisher", size=1, options=session, timeout=5
     ) as pool:
         assert Pruning(pool, answer_lifetime=60).prune() == 1
+        Partitions(pool).make_ahead()
+        assert partitions.list_partitions(connection)[-2].name == ahead.name
         auditing = Auditing(pool, deadlines=dict.fromkeys(STAGES, 60.0))
         assert auditing.watch() == 0
         assert auditing.find_stranded() == []
@@ -162,6 +168,17 @@ def test_the_api_writes_down_that_a_key_was_used_and_no_more(
         connection.execute("UPDATE api_keys SET last_used_at = now()")
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             connection.execute("UPDATE api_keys SET revoked_at = NULL")
+
+
+@pytest.mark.parametrize("role", sorted(set(RIGHTS) - {Role.PUBLISHER, Role.OWNER}))
+def test_nobody_but_the_publisher_makes_partitions(
+    connection: psycopg.Connection, role: str
+) -> None:
+    with connection.transaction(force_rollback=True):
+        connection.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(role)))
+        assert not partitions.may_make_partitions(connection)
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            partitions.make_partitions(connection)
 
 
 def url_of(role: str, database_url: str) -> str:

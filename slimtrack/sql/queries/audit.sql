@@ -61,9 +61,11 @@ SELECT id
  LIMIT %(limit)s;
 
 -- find_strays --
--- Events and outbox rows of no order (I6).
+-- Events and outbox rows of no order (I6), but for what is just being pruned.
 SELECT order_id FROM order_events
  WHERE NOT EXISTS (SELECT FROM orders WHERE orders.id = order_id)
+   AND NOT EXISTS (SELECT FROM archives
+                    WHERE finished_at IS NULL AND order_id >= from_id AND order_id < to_id)
 UNION ALL
 SELECT order_id FROM outbox
  WHERE NOT EXISTS (SELECT FROM orders WHERE orders.id = order_id)
@@ -73,8 +75,8 @@ SELECT order_id FROM outbox
 -- Rows that promise what is done already, or that are dead letters at the same time (I6, I7).
 SELECT outbox.order_id
   FROM outbox
-  JOIN order_events
-    ON idempotency_key = outbox.order_id || ':' || from_sequence || ':' || outbox.stage
+  JOIN order_events USING (order_id) -- by this index: there is none on the key
+ WHERE idempotency_key = outbox.order_id || ':' || from_sequence || ':' || outbox.stage
 UNION ALL
 SELECT outbox.order_id
   FROM outbox

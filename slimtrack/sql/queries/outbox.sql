@@ -214,7 +214,11 @@ SELECT claimed.id, tenant_id, claimed.correlation_id, claimed.available_at,
   FROM claimed
   -- By arrays, as in advance_orders: a plain join reads both tables as far as the newest order.
   JOIN (SELECT * FROM order_events
-         WHERE order_id = ANY(ARRAY(SELECT order_id FROM claimed))) AS order_events
+         WHERE order_id = ANY(ARRAY(SELECT order_id FROM claimed))
+           -- An array does not say which partitions are wanted.
+           AND order_id >= (SELECT order_id FROM claimed ORDER BY order_id LIMIT 1)
+           AND order_id <= (SELECT order_id FROM claimed ORDER BY order_id DESC LIMIT 1)
+       ) AS order_events
     ON order_events.order_id = claimed.order_id AND sequence = claimed.from_sequence
   JOIN (SELECT * FROM orders
          WHERE id = ANY(ARRAY(SELECT order_id FROM claimed))) AS orders
