@@ -6,7 +6,17 @@ from typing import Annotated
 import typer
 
 from slimtrack import __version__
-from slimtrack.commands import access, audit, dead_letters, demo, events, orders, processes, stack
+from slimtrack.commands import (
+    access,
+    audit,
+    dead_letters,
+    demo,
+    events,
+    orders,
+    processes,
+    prune,
+    stack,
+)
 from slimtrack.domain.errors import SettingsError, SlimTrackError
 from slimtrack.telemetry import logs
 
@@ -52,6 +62,7 @@ app.add_typer(dead_letters.app, rich_help_panel="Operations")
 app.command(rich_help_panel="Operations")(audit.audit)
 app.command(rich_help_panel="Operations")(audit.stuck)
 app.command(rich_help_panel="Operations")(audit.reconcile)
+app.command(rich_help_panel="Operations")(prune.prune)
 app.command(rich_help_panel="Single processes")(processes.migrate)
 app.command(rich_help_panel="Single processes")(processes.api)
 app.command(rich_help_panel="Single processes")(processes.publisher)

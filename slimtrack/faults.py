@@ -39,6 +39,9 @@ POINTS: Final[Mapping[str, str]] = {
     "reconciler.after_rearm": "some lost rows are due again, others perhaps not",
     "drain.after_store": "a rejected message is stored, and still in the broker's queue",
     "fan_out.before_commit": "events are published, their rows are not gone yet",
+    "prune.after_file": "an archive is complete, nothing of it is deleted",
+    "prune.half_deleted": "some orders of an archive are deleted, others are not",
+    "prune.before_drop": "the orders are deleted, their events are not",
     "migration.before_commit": "a migration has run, and is not recorded",
 }
 

@@ -6,6 +6,7 @@ from slimtrack.bootstrap.database import (
     open_access,
     open_auditing,
     open_dead_letters,
+    open_pruning,
     open_tracking,
 )
 
@@ -15,5 +16,6 @@ __all__ = [
     "open_access",
     "open_auditing",
     "open_dead_letters",
+    "open_pruning",
     "open_tracking",
 ]

@@ -21,6 +21,7 @@ from slimtrack.sql.wakeup import WakeUp
 from slimtrack.use_cases.access import Access
 from slimtrack.use_cases.auditing import Auditing
 from slimtrack.use_cases.dead_letters import DeadLetters
+from slimtrack.use_cases.pruning import OrderPruning
 from slimtrack.use_cases.tracking import Tracking
 
 #: What a session of a caller may take; a lock that is held longer is a fault elsewhere.
@@ -126,6 +127,17 @@ def open_auditing(settings: Settings) -> Iterator[Auditing]:
     """
     with _operating(settings) as (pool, _wake_up):
         yield Auditing(pool, deadlines=deadlines(settings))
+
+
+@contextmanager
+def open_pruning(settings: Settings) -> Iterator[OrderPruning]:
+    """Open the use cases of pruning for a command.
+
+    Raises:
+        UnavailableError: the database does not answer.
+    """
+    with _operating(settings) as (pool, _wake_up), pool.connection() as connection:
+        yield OrderPruning(connection)
 
 
 def deadlines(settings: Settings) -> dict[str, float]:

@@ -29,7 +29,8 @@ app = typer.Typer(
 _UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
-def _age(text: str) -> float:
+def age_of(text: str) -> float:
+    """Read an age, in seconds."""
     found = re.fullmatch(r"([0-9]{1,9})([smhd])", text)
     if not found:
         raise typer.BadParameter("must be a number and a unit, as in 90s, 15m, 2h or 3d.")
@@ -59,10 +60,10 @@ Stage = Annotated[
 Error = Annotated[str | None, typer.Option(help="Only with this text in their error.")]
 Group = Annotated[str | None, typer.Option(help="Only of this group; see `groups`.")]
 OlderThan = Annotated[
-    float | None, typer.Option(parser=_age, metavar="AGE", help="Only older ones: 90s, 2h, 3d.")
+    float | None, typer.Option(parser=age_of, metavar="AGE", help="Only older ones: 90s, 2h, 3d.")
 ]
 NewerThan = Annotated[
-    float | None, typer.Option(parser=_age, metavar="AGE", help="Only newer ones: 90s, 2h, 3d.")
+    float | None, typer.Option(parser=age_of, metavar="AGE", help="Only newer ones: 90s, 2h, 3d.")
 ]
 Discarded = Annotated[bool, typer.Option("--discarded", help="Those that were discarded instead.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, an object a line.")]

@@ -29,6 +29,10 @@ PASSED_BY = {
 BY_COMMAND = {"migration.before_commit"}
 #: Only stages with work pass them: test_carrier.py.
 WITH_WORK = {"work.before_call", "work.after_call", "work.after_undo"}
+#: Only the command passes them: integration/test_pruning.py.
+PRUNING = {"prune.after_file", "prune.half_deleted", "prune.before_drop"}
+#: What processes pass that run all the time.
+OWN = set(POINTS) - BY_COMMAND - WITH_WORK - PRUNING
 
 
 @pytest.fixture
@@ -84,7 +88,7 @@ def put_aside(environment: Mapping[str, str]) -> None:
 
 
 @pytest.mark.parametrize("instances", [1, 2])
-@pytest.mark.parametrize("point", sorted(set(POINTS) - BY_COMMAND - WITH_WORK))
+@pytest.mark.parametrize("point", sorted(OWN))
 def test_a_process_killed_at_a_crash_point_loses_and_doubles_nothing(
     system: System, point: str, instances: int
 ) -> None:
@@ -149,5 +153,4 @@ def test_a_migration_killed_before_its_commit_is_applied_by_the_next_process(
 
 
 def test_every_registered_point_is_tested_here() -> None:
-    own = set(POINTS) - BY_COMMAND - WITH_WORK
-    assert {point.partition(".")[0] for point in own} == set(PASSED_BY)
+    assert {point.partition(".")[0] for point in OWN} == set(PASSED_BY)
