@@ -107,10 +107,9 @@ class System:
         return {state.name: cpu_seconds(state.pid or 0) for state in self._servers.states}
 
     def server_memory(self) -> dict[str, int]:
-        """Return the resident bytes of each server with all its processes."""
+        """Return the bytes that each server holds in memory with all its processes."""
         return {
-            state.name: sum(map(_resident, family(state.pid or 0)))
-            for state in self._servers.states
+            state.name: sum(map(_memory, family(state.pid or 0))) for state in self._servers.states
         }
 
     def statements(self, seconds: float) -> int:
@@ -150,18 +149,10 @@ class Processes:
         """Return the CPU seconds that they have taken so far."""
         return sum(cpu_seconds(state.pid or 0) for state in self._supervisor.states)
 
-    def memory_by_kind(self) -> dict[str, int]:
-        """Return the resident bytes of all processes of each kind: api, publisher, worker."""
-        sizes: Counter[str] = Counter()
-        for state in self._supervisor.states:
-            for pid in family(state.pid or 0):
-                sizes[state.name.partition("-")[0]] += _resident(pid)
-        return sizes
-
-    def memory(self) -> dict[int, int]:
-        """Return the resident bytes of each process."""
+    def memory(self) -> dict[str, int]:
+        """Return the bytes that each process holds in memory, by kind and id: ``worker 123``."""
         return {
-            pid: _resident(pid)
+            f"{state.name.partition('-')[0]} {pid}": _memory(pid)
             for state in self._supervisor.states
             for pid in family(state.pid or 0)
         }
@@ -226,9 +217,10 @@ def _ticks(pid: int) -> int:
     return sum(int(field) for field in fields[11:15])
 
 
-def _resident(pid: int) -> int:
+def _memory(pid: int) -> int:
+    """Return the resident bytes of a process, with its part of those that it shares."""
     try:
-        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:
         return 0
-    return pages * os.sysconf("SC_PAGE_SIZE")
+    return sum(1024 * int(line.split()[1]) for line in lines if line.startswith("Pss:"))

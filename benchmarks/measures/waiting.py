@@ -99,9 +99,9 @@ def _claim(database: Database) -> float:
     return 1e6 * statistics.median(spent)
 
 
-def _growth(processes: Processes, before: dict[int, int]) -> float:
+def _growth(processes: Processes, before: dict[str, int]) -> float:
     """Return the megabytes by which the process that grew most did."""
-    return max(size - before[pid] for pid, size in processes.memory().items()) / 1e6
+    return max(size - before[name] for name, size in processes.memory().items()) / 1e6
 
 
 IDLE: Final = Group(
