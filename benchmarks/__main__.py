@@ -8,7 +8,7 @@ from typing import Annotated, Final
 import typer
 from rich.console import Console
 
-from benchmarks.figures import FULL, QUICK, FaultError, Measured, Verdict, measure
+from benchmarks.figures import FULL, QUICK, Measured, Verdict, measure
 from benchmarks.report import document, show, write_json
 from benchmarks.system import run_system
 from benchmarks.table import GROUPS
@@ -24,7 +24,7 @@ def bench(
         int | None, typer.Option(min=1, help="Runs, of which the median counts. [default: 3]")
     ] = None,
     minutes: Annotated[
-        float | None, typer.Option(min=0.5, help="Minutes of the soak. [default: 30]")
+        float | None, typer.Option(min=2, help="Minutes of the soak. [default: 30]")
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="One run, and less in it.")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write this file.")] = None,
@@ -49,16 +49,14 @@ def bench(
         progress.print(f"{minutes:3}:{seconds:02}  {text}")
 
     results: list[Measured] = []
-    failed = False
     with run_system(report=report) as system:
         for group in GROUPS:
             if group.asked_for if only is None else group.name not in only:
                 continue
-            try:
-                results.append(measure(group, system, scale, report=report))
-            except FaultError as error:  # the others are worth seeing nevertheless
-                failed = True
-                progress.print(f"{group.what}: {error}", style="red")
+            measured = measure(group, system, scale, report=report)
+            results.append(measured)
+            if measured.fault:  # the others are worth seeing nevertheless
+                progress.print(f"{group.what}: {measured.fault}", style="red")
     show(results, Console(soft_wrap=True, highlight=False))
     content = document(results, scale)
     if json_file:
@@ -68,7 +66,7 @@ def bench(
         from benchmarks.plots import draw  # noqa: PLC0415 - as above
 
         draw(content, plot)
-    if failed or any(row["verdict"] is Verdict.MISSED for row in content["rows"]):
+    if content["faults"] or any(row["verdict"] is Verdict.MISSED for row in content["rows"]):
         sys.exit(1)
 
 

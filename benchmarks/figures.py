@@ -55,7 +55,7 @@ QUICK = Scale(
     backlog=100_000,
     waiting=100_000,
     sizes=(10_000, 100_000),
-    minutes=1.0,
+    minutes=2.0,
 )
 
 
@@ -118,10 +118,19 @@ class Group:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """A group and the figures of all its runs, by name."""
+    """A group and the figures of all its runs, by name.
+
+    ``fault`` says why they are not all.
+    """
 
     group: Group
     runs: Mapping[str, Sequence[float]]
+    fault: str = ""
+
+    @property
+    def rows(self) -> Sequence[Row]:
+        """The rows of the table, of which none is there before the first run is over."""
+        return self.group.rows if self.runs else ()
 
     @property
     def medians(self) -> Figures:
@@ -134,13 +143,15 @@ def measure(
 ) -> Measured:
     """Measure a group, interleaved: each run takes every measure once.
 
-    Raises:
-        FaultError: the system did not do what it was measured at.
+    What was seen before the system did not do what it was measured at is worth seeing.
     """
     runs: dict[str, list[float]] = {}
-    for figures in _runs(group, system, scale, report=report):
-        for name, figure in figures.items():
-            runs.setdefault(name, []).append(figure)
+    try:
+        for figures in _runs(group, system, scale, report=report):
+            for name, figure in figures.items():
+                runs.setdefault(name, []).append(figure)
+    except FaultError as error:
+        return Measured(group=group, runs=runs, fault=str(error))
     return Measured(group=group, runs=runs)
 
 

@@ -16,7 +16,7 @@ _COLOURS: Final = {Verdict.TARGET: "green", Verdict.FLOOR: "yellow", Verdict.MIS
 
 
 #: Samples of a curve that are printed; all are in the JSON.
-_SHOWN: Final = 20
+_SHOWN: Final = 8
 
 
 def show(results: Sequence[Measured], console: Console) -> None:
@@ -26,7 +26,7 @@ def show(results: Sequence[Measured], console: Console) -> None:
         left = title in {"METRIC", "VERDICT"}
         table.add_column(title, justify="left" if left else "right", no_wrap=title != "METRIC")
     for measured in results:
-        for row in measured.group.rows:
+        for row in measured.rows:
             table.add_row(*_cells(row, measured))
     if table.row_count:
         console.print(table)
@@ -68,12 +68,13 @@ def document(results: Sequence[Measured], scale: Scale) -> dict[str, Any]:
                 "verdict": row.judge(measured.medians),
             }
             for measured in results
-            for row in measured.group.rows
+            for row in measured.rows
         ],
         "figures": {
             measured.group.name: {name: list(runs) for name, runs in measured.runs.items()}
             for measured in results
         },
+        "faults": {measured.group.name: measured.fault for measured in results if measured.fault},
     }
 
 
@@ -100,13 +101,12 @@ def _cells(row: Row, measured: Measured) -> list[str]:
 
 
 def _curve(measured: Measured) -> Table:
-    """Return all samples, or as many of them as fit on a screen."""
-    table = Table(box=None, pad_edge=False)
-    for name in measured.runs:
-        table.add_column(name, justify="right")
-    samples = list(zip(*measured.runs.values(), strict=True))
-    for sample in samples[:: max(1, len(samples) // _SHOWN)]:
-        table.add_row(*map(number, sample))
+    """Return a column for each sample, or for as many of them as fit on a screen."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for name, figures in measured.runs.items():
+        table.add_row(name, *map(number, figures[:: -(-len(figures) // _SHOWN)]))
+    for column in table.columns[1:]:
+        column.justify, column.no_wrap = "right", True
     return table
 
 
