@@ -1,6 +1,7 @@
 """How cost grows: with the orders that are there already, and with worker processes."""
 
-from collections.abc import Iterator
+import statistics
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from benchmarks.figures import Figures, Group, Scale
@@ -12,7 +13,6 @@ from slimtrack.domain.order import JOURNEY, Status
 
 _RATE: Final = 50.0
 _PROCESSES: Final = (1, 2, 3, 4)
-_TABLES: Final = ("orders", "order_statuses", "order_events")
 
 #: Delivered orders of the last minutes, a millisecond from each other, with the ids of their time.
 _ORDERS: Final = """
@@ -42,35 +42,64 @@ _EVENTS: Final = """
 
 def orders_in_the_tables(system: System, scale: Scale) -> Iterator[Figures]:
     """Take orders through while more and more delivered ones are there."""
-    for size in scale.sizes:
+
+    def measured(size: int) -> Figures:
         with (
             system.processes(SLIMTRACK_STAGE_DELAYS="0") as processes,
             system.connect() as database,
         ):
             _deliver(database, size)
-            used = table_bytes(database)
-            sizes = {f"{name}, bytes an order": used[name] / size for name in _TABLES}
+            filled = _relation_bytes(database)
             fill(processes, orders=scale.orders)
             rate = scale.orders / drain(database)
+            after = _relation_bytes(database)
             latency = first_stage(processes, database, rate=_RATE, seconds=scale.seconds)
             drain(database)
             check(database)
-        yield {"orders in the tables": size, "whole orders/s": rate, **latency, **sizes}
+        # Those just taken through still have their dead versions, which vacuum gives to others.
+        grown = {name: used - filled[name] for name, used in after.items()}
+        return {
+            "orders in the tables": size,
+            "whole orders/s": rate,
+            **latency,
+            **{f"{name}, bytes an order": used / size for name, used in filled.items()},
+            **{f"{name}, bytes a fresh order": used / scale.orders for name, used in grown.items()},
+        }
+
+    return _medians(measured, scale.sizes, runs=scale.runs)
 
 
 def worker_processes(system: System, scale: Scale) -> Iterator[Figures]:
     """Take orders through with more and more processes for each queue."""
-    for count in _PROCESSES:
+    orders = 2 * scale.orders
+
+    def measured(count: int) -> Figures:
         with (
             system.processes(
                 SLIMTRACK_STAGE_DELAYS="0", SLIMTRACK_WORKER_PROCESSES=str(count)
             ) as processes,
             system.connect() as database,
         ):
-            fill(processes, orders=2 * scale.orders)
-            rate = 2 * scale.orders / drain(database)
+            fill(processes, orders=orders)
+            rate = orders / drain(database)
             check(database)
-        yield {"worker processes of each queue": count, "whole orders/s": rate}
+        return {"worker processes of each queue": count, "whole orders/s": rate}
+
+    return _medians(measured, _PROCESSES, runs=scale.runs)
+
+
+def _medians(
+    measured: Callable[[int], Figures], points: Sequence[int], *, runs: int
+) -> Iterator[Figures]:
+    """Measure every point once, then all again: what disturbs one run disturbs all points."""
+    seen = [[measured(point) for point in points] for _ in range(runs)]
+    for figures in zip(*seen, strict=True):
+        rates = [each["whole orders/s"] for each in figures]
+        yield {
+            **{name: statistics.median(each[name] for each in figures) for name in figures[0]},
+            "least whole orders/s": min(rates),
+            "most whole orders/s": max(rates),
+        }
 
 
 def _deliver(database: Database, orders: int) -> None:
@@ -80,6 +109,18 @@ def _deliver(database: Database, orders: int) -> None:
     database.execute(_EVENTS, [statuses, [MESSAGES[each] for each in statuses]])
     database.execute("VACUUM ANALYZE orders, order_statuses, order_events")
     database.execute("CHECKPOINT")
+
+
+def _relation_bytes(database: Database) -> dict[str, int]:
+    """Return the bytes of each table that keeps orders, of each of their indexes, and of all."""
+    rows = database.execute(
+        "SELECT coalesce(inhparent, oid)::regclass::text, sum(pg_table_size(oid))::bigint"
+        "  FROM pg_class LEFT JOIN pg_inherits ON inhrelid = oid"
+        " WHERE relkind IN ('r', 'i') AND relname LIKE 'order%'"
+        " GROUP BY 1 ORDER BY 1"
+    )
+    sizes: dict[str, int] = dict(rows.fetchall())
+    return {**sizes, "all": sum(sizes.values())}
 
 
 def table_bytes(database: Database) -> dict[str, int]:
