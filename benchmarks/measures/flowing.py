@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from typing import Final
 
 import pika
@@ -15,13 +16,14 @@ from slimtrack.broker.topology import EVENT_EXCHANGE
 from slimtrack.domain.order import JOURNEY, NewOrder, Order, new_order_ids
 from slimtrack.routing import Schedule
 from slimtrack.sql.pool import open_pool
+from slimtrack.sql.wakeup import WakeUp
 from slimtrack.use_cases.tracking import Tracking
 
 _BATCH: Final = 1_000
 #: Orders that are surely placed in a second, while everything else waits.
 _PLACED: Final = 15_000
-#: Seconds in which the publisher, whom nobody wakes up, surely looks once.
-_UNAWARE: Final = 6.0
+#: Seconds between the last order that is placed and the moment when all are due.
+_QUIET: Final = 2.0
 _EVENTS: Final = 1 + len(JOURNEY)
 _SUBSCRIBER: Final = "bench.subscriber"
 
@@ -107,7 +109,7 @@ def fill(processes: Processes, *, orders: int) -> None:
     Raises:
         FaultError: the moment came before all were placed.
     """
-    moment = time.monotonic() + _UNAWARE + orders / _PLACED
+    moment = time.monotonic() + _QUIET + orders / _PLACED
     place(processes, orders=orders, delay=lambda: moment - time.monotonic())
     if time.monotonic() > moment:
         raise FaultError("The first rows were due before the outbox was filled.")
@@ -117,13 +119,16 @@ def fill(processes: Processes, *, orders: int) -> None:
 def place(processes: Processes, *, orders: int, delay: Callable[[], float]) -> None:
     """Place orders whose first rows are due after a delay."""
     settings = processes.settings
-    with open_pool(
-        settings.database_url, application_name="bench", size=1, options={}, timeout=5
-    ) as pool:
+    with (
+        open_pool(
+            settings.database_url, application_name="bench", size=1, options={}, timeout=5
+        ) as pool,
+        closing(WakeUp(settings.database_url)) as wake_up,
+    ):
         for start in range(0, orders, _BATCH):
             tracking = Tracking(
                 pool,
-                wake_up=lambda: None,
+                wake_up=wake_up.send,
                 schedule=Schedule({**settings.stage_delays, JOURNEY[0]: delay()}),
                 fan_out=settings.events,
             )

@@ -10,8 +10,8 @@ from benchmarks.system import Database, Processes, System
 from slimtrack.sql.outbox import claim_due_rows
 
 #: Seconds until processes that have just started are quiet, and those of a measure.
-_SETTLING: Final = 8.0
-_WATCHED: Final = 15.0
+_SETTLING: Final = 6.0
+_WATCHED: Final = 10.0
 _DELAY: Final = 3_600.0
 _FEW: Final = 1_000
 _CLAIMS: Final = 200
