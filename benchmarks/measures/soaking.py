@@ -20,8 +20,8 @@ _CONNECTIONS: Final = 32
 _SETTLING: Final = 5.0
 _INTERVAL: Final = 5.0
 _LOOK: Final = 0.1
-#: Seconds until the last order has to be answered.
-_PATIENCE: Final = 30.0
+#: Seconds until the last order has to be answered: longer, and the load was too much.
+_PATIENCE: Final = 5.0
 #: What the memory of a process of ours may be at the end, of that after a tenth of the time; and
 #: the outbox's bytes in the last quarter, of those in the one before.
 _MEMORY: Final = 1.2
