@@ -27,6 +27,7 @@ from slimtrack.domain.order import JOURNEY, NewOrder, Order, first_id_of, new_or
 from slimtrack.faults import POINTS
 from slimtrack.outbox.partitions import Partitions
 from slimtrack.sql import audit, partitions
+from slimtrack.sql import pruning as sql_pruning
 from slimtrack.use_cases import pruning
 from slimtrack.use_cases.auditing import Auditing
 from slimtrack.use_cases.pruning import OrderPruning, Pruned, PruningError
@@ -445,7 +446,25 @@ def test_an_archive_that_is_gone_before_all_of_it_is_deleted_is_missed(
     assert prune(tmp_path)[0].dropped
 
 
-def fail(*_: object) -> None:
+def test_what_was_begun_without_an_archive_is_kept_by_a_run_with_one(
+    connection: Connection,
+    tracking: Tracking,
+    prune: Prune,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    old = place(tracking, JANUARY, count=3)
+    finish(tracking, connection, old)
+    with monkeypatch.context() as patch:
+        patch.setattr(sql_pruning, "delete_orders", fail)
+        with pytest.raises(psycopg.errors.DataError):
+            prune()
+
+    assert prune(tmp_path)[0].dropped
+    assert [each["id"] for each in read(tmp_path)] == list(map(str, old))
+
+
+def fail(*_: object, **__: object) -> None:
     raise psycopg.errors.DataError
 
 
