@@ -23,7 +23,7 @@ def prune(
     ],
     archive: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Keep the orders in files there.", show_default="gone"),
+        typer.Option(metavar="DIR", help="Keep the orders in files there.", show_default="nowhere"),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what there is.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
