@@ -26,6 +26,8 @@ _PLACED: Final = 15_000
 _QUIET: Final = 2.0
 _EVENTS: Final = 1 + len(JOURNEY)
 _SUBSCRIBER: Final = "bench.subscriber"
+#: Seconds until a queue has counted what it was sent.
+_COUNTED: Final = 30.0
 
 
 def whole_orders(system: System, scale: Scale) -> Figures:
@@ -65,14 +67,28 @@ def _with_events(
         channel.queue_bind(_SUBSCRIBER, EVENT_EXCHANGE, "#")
     try:
         figures = _whole(system, orders=scale.orders, name=name, SLIMTRACK_EVENTS="on")
+        _wait_for_arrival(url, scale.orders * _EVENTS)
     finally:
         with pika.BlockingConnection(url) as broker:
-            channel = broker.channel()
-            arrived = channel.queue_declare(_SUBSCRIBER, passive=True).method.message_count
-            channel.queue_delete(_SUBSCRIBER)
-    if arrived < scale.orders * _EVENTS:
-        raise FaultError(f"Of {scale.orders * _EVENTS} events {arrived} arrived.")
+            broker.channel().queue_delete(_SUBSCRIBER)
     return figures
+
+
+def _wait_for_arrival(url: pika.URLParameters, events: int) -> None:
+    """Wait until the queue says that it holds them all; a stream counts some seconds late.
+
+    Raises:
+        FaultError: it does not.
+    """
+    deadline = time.monotonic() + _COUNTED
+    arrived = 0
+    while arrived < events:
+        if time.monotonic() > deadline:
+            raise FaultError(f"Of {events} events {arrived} arrived.")
+        time.sleep(0.2)
+        with pika.BlockingConnection(url) as broker:
+            declared = broker.channel().queue_declare(_SUBSCRIBER, passive=True)
+            arrived = declared.method.message_count
 
 
 def small_backlog(system: System, scale: Scale) -> Figures:
