@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Final
 
 import psycopg
+import psycopg.errors
 
 from slimtrack.domain.order import Status
 from slimtrack.domain.published import FAN_OUT
@@ -21,7 +22,7 @@ from slimtrack.sql.wakeup import WakeUp
 from slimtrack.use_cases.access import Access
 from slimtrack.use_cases.auditing import Auditing
 from slimtrack.use_cases.dead_letters import DeadLetters
-from slimtrack.use_cases.pruning import OrderPruning
+from slimtrack.use_cases.pruning import OrderPruning, PruningError
 from slimtrack.use_cases.tracking import Tracking
 
 #: What a session of a caller may take; a lock that is held longer is a fault elsewhere.
@@ -135,9 +136,13 @@ def open_pruning(settings: Settings) -> Iterator[OrderPruning]:
 
     Raises:
         UnavailableError: the database does not answer.
+        PruningError: the role may not prune.
     """
     with _operating(settings) as (pool, _wake_up), pool.connection() as connection:
-        yield OrderPruning(connection)
+        try:
+            yield OrderPruning(connection)
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise PruningError(f"Only the owner of the tables may prune: {error}") from error
 
 
 def deadlines(settings: Settings) -> dict[str, float]:

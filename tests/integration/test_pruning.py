@@ -28,6 +28,7 @@ from slimtrack.faults import POINTS
 from slimtrack.outbox.partitions import Partitions
 from slimtrack.sql import audit, partitions
 from slimtrack.sql import pruning as sql_pruning
+from slimtrack.sql.roles import Role, allow_login
 from slimtrack.use_cases import pruning
 from slimtrack.use_cases.auditing import Auditing
 from slimtrack.use_cases.pruning import OrderPruning, Pruned, PruningError
@@ -367,6 +368,23 @@ def test_a_dry_run_says_what_there_is_and_changes_nothing(
 
     assert contents(connection) == before
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_role_that_may_not_prune_is_told_so_and_changes_nothing(
+    environment: dict[str, str], connection: Connection, tracking: Tracking
+) -> None:
+    finish(tracking, connection, place(tracking, JANUARY, count=3))
+    before = contents(connection)
+    allow_login(connection, Role.READONLY, password="secret")  # noqa: S106 - of this test's server
+    server = environment["DATABASE_URL"].rpartition("@")[2]
+    environment["DATABASE_URL"] = f"postgresql://{Role.READONLY}:secret@{server}"
+
+    code, _, said = run(environment, "--yes")
+
+    assert code == 1
+    assert "Only the owner of the tables may prune" in said
+    assert "Traceback" not in said
+    assert contents(connection) == before
 
 
 def test_nothing_is_deleted_when_the_archive_cannot_be_written(
