@@ -22,7 +22,10 @@ from slimtrack.use_cases.tracking import Tracking
 def create_api(
     settings: Settings, *, make_tracking: Callable[..., Tracking] = create_tracking
 ) -> WSGIApplication:
-    """Build the WSGI app of one gunicorn worker; call it after the fork."""
+    """Build the WSGI app of one gunicorn worker; call it after the fork.
+
+    ``make_tracking`` may put others in the place of the use cases, to measure the app without them.
+    """
     logs.configure(level=settings.log_level, form=settings.log_format)
     pool = open_pool(
         settings.database_url,

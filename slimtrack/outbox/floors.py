@@ -5,7 +5,7 @@ of them.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, Generic, TypeVar
 
@@ -24,23 +24,25 @@ class Floors(Generic[T]):
 
     Args:
         lifetime: seconds for which a floor is kept, at least.
+        clock: seconds that only go forward.
     """
 
-    def __init__(self, *, lifetime: float) -> None:
+    def __init__(self, *, lifetime: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._lifetime = lifetime
+        self._clock = clock
         self._floor: T | None = None
         self._dropped_at = 0.0
 
     @contextmanager
     def search(self) -> Iterator[T | None]:
         """Yield where to begin."""
-        started = time.monotonic()
+        started = self._clock()
         if started >= self._dropped_at:
             self._floor = None
         whole = self._floor is None
         yield self._floor
         if whole:
-            ended = time.monotonic()
+            ended = self._clock()
             # Whole seconds: a search that takes no time is no reason to keep one.
             self._dropped_at = ended + max(self._lifetime, int(_SHARE * (ended - started)))
 
