@@ -1,16 +1,15 @@
 """The outbox: rows claimed, published, confirmed and marked, and what limits that."""
 
 import time
-from contextlib import closing
 from typing import Final
 
 import pika
 
 from benchmarks.figures import FaultError, Figures, Group, Row, Scale, in_turn, median, share
 from benchmarks.measures.flowing import fill, place
+from benchmarks.publishing import open_publisher, publish
 from benchmarks.system import System
 from slimtrack.broker.messages import SetMessage
-from slimtrack.broker.publishing import ConfirmedPublisher, Outcome
 from slimtrack.broker.topology import dead_letter_queue
 from slimtrack.sql.outbox import claim_due_rows
 from slimtrack.sql.pool import OUTBOX_PLANS, open_pool
@@ -26,13 +25,10 @@ _FEW: Final = 2_000
 def publishing_alone(system: System, scale: Scale) -> Figures:  # noqa: ARG001 - as many as it takes
     """B3 and B3s: a row a message, with pipelined confirms; each confirmed before the next."""
     amqp_url = system.environment["AMQP_URL"]
-    with closing(
-        ConfirmedPublisher(amqp_url, queue_names=[_QUEUE], on_ready=lambda: None)
-    ) as publisher:
-        while not publisher.is_ready:
-            time.sleep(0.01)
-        pipelined = _publish(publisher, rows=1)
-        in_sets = _publish(publisher, rows=_SET)
+    singles, sets = ([_message(rows) for _ in range(_MESSAGES)] for rows in (1, _SET))
+    with open_publisher(amqp_url, queue_name=_QUEUE) as publisher:
+        pipelined = _MESSAGES / publish(publisher, singles)
+        in_sets = _MESSAGES / publish(publisher, sets)
     with pika.BlockingConnection(pika.URLParameters(amqp_url)) as connection:
         channel = connection.channel()
         channel.confirm_delivery()
@@ -109,14 +105,6 @@ def outbox_drained(system: System, scale: Scale) -> Figures:
                 raise FaultError(f"Of {rows} rows {taken} were published in a minute.")
         seconds = time.perf_counter() - began
     return {"outbox drained, rows/s": rows / seconds}
-
-
-def _publish(publisher: ConfirmedPublisher, *, rows: int) -> float:
-    messages = [_message(rows) for _ in range(_MESSAGES)]
-    began = time.perf_counter()
-    if set(publisher.publish(messages, timeout=60)) != {Outcome.CONFIRMED}:
-        raise FaultError("A message was not confirmed.")
-    return _MESSAGES / (time.perf_counter() - began)
 
 
 def _message(rows: int) -> SetMessage:

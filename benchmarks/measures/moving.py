@@ -1,15 +1,14 @@
 """Transitions: one stage of many orders, in sets by the workers, one by one by pgbench."""
 
 import time
-from contextlib import closing
 from typing import Final
 
 from benchmarks.figures import FaultError, Figures, Group, Row, Scale, median, share
 from benchmarks.measures.flowing import place
 from benchmarks.pgbench import run_pgbench, script_of
+from benchmarks.publishing import open_publisher, publish
 from benchmarks.system import Database, System
 from slimtrack.broker.messages import SetMessage
-from slimtrack.broker.publishing import ConfirmedPublisher, Outcome
 from slimtrack.domain.event import MESSAGES
 from slimtrack.domain.order import Status
 from slimtrack.routing import BY_STAGE
@@ -60,17 +59,9 @@ def transitions_in_sets(system: System, scale: Scale) -> Figures:
         place(workers, orders=2 * scale.orders, delay=lambda: 0.0)
         with (
             system.connect() as database,
-            closing(
-                ConfirmedPublisher(
-                    workers.settings.amqp_url,
-                    queue_names=[_ROUTE.queue_name],
-                    on_ready=lambda: None,
-                )
-            ) as publisher,
+            open_publisher(workers.settings.amqp_url, queue_name=_ROUTE.queue_name) as publisher,
         ):
             rows = [row[0] for row in database.execute("SELECT id FROM outbox ORDER BY id")]
-            while not publisher.is_ready:
-                time.sleep(0.01)
             messages = [
                 SetMessage(
                     queue_name=_ROUTE.queue_name,
@@ -80,8 +71,7 @@ def transitions_in_sets(system: System, scale: Scale) -> Figures:
                 for start in range(0, len(rows), _SET)
             ]
             began = time.perf_counter()
-            if set(publisher.publish(messages, timeout=30)) != {Outcome.CONFIRMED}:
-                raise FaultError("A message was not confirmed.")
+            publish(publisher, messages)
             left = "SELECT id FROM outbox WHERE stage = %s LIMIT 1"
             while database.execute(left, [Status.PROCESSING]).fetchone():
                 time.sleep(0.01)

@@ -9,17 +9,17 @@ import statistics
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from typing import Final
 
 import dramatiq
 import pika
 
-from benchmarks.figures import FaultError, Figures, Scale
+from benchmarks.figures import Figures, Scale
+from benchmarks.publishing import open_publisher, publish
 from benchmarks.system import System, wait_for
 from slimtrack.broker.broker import SlimBroker
 from slimtrack.broker.messages import SetMessage
-from slimtrack.broker.publishing import ConfirmedPublisher, Outcome
 from slimtrack.stack.service import Service
 from slimtrack.stack.supervisor import Supervisor
 
@@ -47,19 +47,23 @@ def setup() -> None:
 
 def actor_that_does_nothing(system: System, scale: Scale) -> Figures:
     """B5: messages a second through it, all of them queued before; B7: from publishing to it."""
-    with _workers(system) as reports, closing(_publisher(system)) as publisher:
-        _publish(publisher, 1)
+    amqp_url = system.environment["AMQP_URL"]
+    with (
+        _workers(system) as reports,
+        open_publisher(amqp_url, queue_name=_QUEUE) as publisher,
+    ):
+        publish(publisher, _messages(1))
         reports.recv(64)  # all is connected
         count = scale.orders
         started = time.monotonic()
-        _publish(publisher, count)
+        publish(publisher, _messages(count))
         last = max(float(reports.recv(64)) for _ in range(count))
         delays = []
         begin = time.monotonic() + 0.1
         for number in range(int(scale.seconds * _RATE)):
             wait_for(begin + number / _RATE - time.monotonic())
             sent = time.monotonic()
-            _publish(publisher, 1)
+            publish(publisher, _messages(1))
             delays.append(float(reports.recv(64)) - sent)
     return {
         "B5 no-op actor/s": count / (last - started),
@@ -67,19 +71,8 @@ def actor_that_does_nothing(system: System, scale: Scale) -> Figures:
     }
 
 
-def _publish(publisher: ConfirmedPublisher, count: int) -> None:
-    messages = [SetMessage(queue_name=_QUEUE, actor_name=_ACTOR, row_ids=[1]) for _ in range(count)]
-    if set(publisher.publish(messages, timeout=60)) != {Outcome.CONFIRMED}:
-        raise FaultError("A message was not confirmed.")
-
-
-def _publisher(system: System) -> ConfirmedPublisher:
-    publisher = ConfirmedPublisher(
-        system.environment["AMQP_URL"], queue_names=[_QUEUE], on_ready=lambda: None
-    )
-    while not publisher.is_ready:
-        time.sleep(0.01)
-    return publisher
+def _messages(count: int) -> list[SetMessage]:
+    return [SetMessage(queue_name=_QUEUE, actor_name=_ACTOR, row_ids=[1]) for _ in range(count)]
 
 
 @contextmanager
