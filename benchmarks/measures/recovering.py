@@ -30,6 +30,8 @@ def _crash(system: System, scale: Scale, server: str) -> Figures:
     with system.processes(SLIMTRACK_STAGE_DELAYS="0") as processes:
         fill(processes, orders=scale.backlog)
         with system.connect() as database:
+            # From now on each page is written to the WAL as a whole once more, as after a crash.
+            database.execute("CHECKPOINT")
             before = _progress(database)
             time.sleep(_BEFORE)
             nominal = (_progress(database) - before) / _BEFORE
