@@ -52,6 +52,7 @@ def run_publisher(settings: Settings, stopping: threading.Event) -> None:
             size=3 + _FAN_OUTS,
             options={**OUTBOX_PLANS, **PUBLISHER_SESSION},
             timeout=_POOL_TIMEOUT,
+            reconnect_timeout=_POOL_TIMEOUT,
         ) as pool,
         closing(
             ConfirmedPublisher(

@@ -42,6 +42,7 @@ def create_broker(settings: Settings) -> SlimBroker:
         size=settings.worker_threads,
         options=_SESSION,
         timeout=_POOL_TIMEOUT,
+        reconnect_timeout=_POOL_TIMEOUT,
     )
     atexit.register(pool.close)
     wake_up = WakeUp(settings.database_url).send

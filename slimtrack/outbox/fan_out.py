@@ -56,6 +56,7 @@ class FanOut:
         publish_until(
             stopping,
             wanted=self._wanted,
+            pool=self._pool,
             broker=self._broker,
             publish_due=self.publish_due,
             seconds_until_due=lambda: LONGEST_SLEEP,

@@ -10,6 +10,7 @@ import structlog
 
 from slimtrack.broker.publishing import ConfirmedPublisher
 from slimtrack.sql.errors import is_infrastructure
+from slimtrack.sql.pool import Pool
 
 _log: Final = structlog.get_logger()
 
@@ -18,8 +19,10 @@ LONGEST_SLEEP: Final = 5.0
 #: Seconds for which a floor of the search for due rows is kept; shorter than the longest sleep,
 #: so that the look that follows it is a whole one.
 FLOOR_LIFETIME: Final = 4.0
-#: Seconds of rest after a claim that found nothing, however many wake-ups come.
-_SHORTEST_SLEEP: Final = 0.005
+#: Seconds of rest after a claim that found fewer rows than this, however many wake-ups come: what
+#: becomes due meanwhile shares the next claim, its messages and their transactions.
+_SHORTEST_SLEEP: Final = 0.003
+_MANY: Final = 100
 #: Seconds before the next try when a server failed.
 _RETRY: Final = 0.5
 
@@ -28,6 +31,7 @@ def publish_until(
     stopping: threading.Event,
     *,
     wanted: threading.Event,
+    pool: Pool,
     broker: ConfirmedPublisher,
     publish_due: Callable[[], int],
     seconds_until_due: Callable[[], float],
@@ -37,6 +41,7 @@ def publish_until(
     Args:
         stopping: set by whoever wants the end.
         wanted: set when rows may be due.
+        pool: what ``publish_due`` uses; after a failure its dead connections are replaced.
         broker: nothing is claimed while it takes nothing.
         publish_due: publishes a claim's worth of rows and returns how many.
         seconds_until_due: how long to sleep when there were none, unless a wake-up comes.
@@ -47,11 +52,15 @@ def publish_until(
         try:
             if not broker.is_ready:
                 wanted.wait(LONGEST_SLEEP)
-            elif not publish_due():
+                continue
+            published = publish_due()
+            if published < _MANY:
                 time.sleep(_SHORTEST_SLEEP)
+            if not published:
                 wanted.wait(seconds_until_due())
         except psycopg.Error as error:
             if not is_infrastructure(error):
                 raise
             _log.warning("database.unreachable", error=str(error))
             stopping.wait(_RETRY)
+            pool.check()

@@ -68,6 +68,7 @@ class Publisher:
         publish_until(
             stopping,
             wanted=self._wanted,
+            pool=self._pool,
             broker=self._broker,
             publish_due=self.publish_due,
             seconds_until_due=self._seconds_until_due,

@@ -49,6 +49,7 @@ def open_pool(
     size: int,
     options: Mapping[str, str],
     timeout: float,
+    reconnect_timeout: float = 0.0,
 ) -> Pool:
     """Open a pool that connects in the background; never before a fork.
 
@@ -58,13 +59,15 @@ def open_pool(
         size: connections, all kept open.
         options: settings of each session.
         timeout: seconds to wait for a free connection before a ``PoolTimeout``.
+        reconnect_timeout: seconds for which a connection that was lost is tried again, while
+            those who wait for one do; 0 for whoever asks so often that each can try at once.
     """
     return ConnectionPool(
         conninfo(database_url, application_name=application_name, options=options),
         kwargs={"autocommit": True, "prepare_threshold": 0},
         min_size=size,
         timeout=timeout,
-        reconnect_timeout=0,
+        reconnect_timeout=reconnect_timeout,
         name=application_name,
         open=True,
     )

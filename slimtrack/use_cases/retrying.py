@@ -12,7 +12,7 @@ from slimtrack.domain.retry import Failure, RetryPolicy, fingerprint
 from slimtrack.routing import BY_STAGE
 from slimtrack.sql import outbox
 from slimtrack.sql.errors import is_infrastructure
-from slimtrack.sql.pool import Pool
+from slimtrack.sql.pool import Connection, Pool, run
 
 _log: Final = structlog.get_logger()
 
@@ -71,20 +71,22 @@ class Retrying:
         outages = [failure for failure in failures if is_infrastructure(failure.error)]
         faulty = [failure for failure in failures if not is_infrastructure(failure.error)]
         route = BY_STAGE[stage]
-        settled = outbox.Settled(0, 0)
         faults.point("retry.before_rearm")
-        with self._pool.connection() as connection, connection.transaction():
-            for outage in outages:
-                outbox.rearm_rows(
-                    connection,
-                    outage.ids,
-                    stage=stage,
-                    counted=outage.counted,
-                    error=_text(outage.error),
-                    delay=policy.min_backoff,
-                )
-            if faulty:
-                settled = outbox.fail_rows(
+
+        def work(connection: Connection) -> outbox.Settled:
+            with connection.transaction():
+                for outage in outages:
+                    outbox.rearm_rows(
+                        connection,
+                        outage.ids,
+                        stage=stage,
+                        counted=outage.counted,
+                        error=_text(outage.error),
+                        delay=policy.min_backoff,
+                    )
+                if not faulty:
+                    return outbox.Settled(0, 0)
+                return outbox.fail_rows(
                     connection,
                     _failed_rows(connection, stage, faulty, policy),
                     stage=stage,
@@ -92,6 +94,9 @@ class Retrying:
                     queue_name=route.queue_name,
                     policy=policy,
                 )
+
+        # After an outage every connection is dead: who gave up here would wait for 5 s.
+        settled = run(self._pool, work)
         self._wake_up()
         if outages:
             _log.warning("set.delayed", stage=stage, error=_text(outages[0].error))
