@@ -14,8 +14,8 @@ SELECT stage.name, due.ids, due.publications,
     SELECT count(*) AS rows, min(published_at) AS since
       FROM outbox
      WHERE stage = stage.name
-       AND published_at > greatest(now() - make_interval(secs => %(horizon)s),
-                                   stage.published_floor - interval '1 s')
+       AND published_at >= greatest(now() - make_interval(secs => %(horizon)s),
+                                    stage.published_floor)
  ) AS in_flight
  CROSS JOIN LATERAL (
     SELECT count(*) AS rows, min(available_at) AS since
@@ -41,9 +41,11 @@ SELECT stage.name, due.ids, due.publications,
  ) AS due;
 
 -- mark_published --
--- Record that the broker has confirmed these rows; only in the transaction that claimed them.
+-- Record that the broker has confirmed these rows; only in the transaction that claimed them, which
+-- does not wait for the disk then: a mark that is lost with the server is a message twice.
 UPDATE outbox
    SET published_at = clock_timestamp(), publications = publications + 1
+  FROM (SELECT set_config('synchronous_commit', 'off', true)) AS unwaited
  WHERE id = ANY(%(ids)s::bigint[]);
 
 -- find_next_due_at --
