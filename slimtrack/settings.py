@@ -10,16 +10,25 @@ from urllib.parse import urlsplit
 
 from slimtrack.domain.errors import SettingsError
 from slimtrack.domain.order import JOURNEY, Status
+from slimtrack.environment import Source, file_variable, find, find_unknown, variables_of
 
 #: A module and something in it.
 _PATH: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", re.ASCII)
+#: A host of a URL, perhaps with its port.
+_HOST: Final = re.compile(r"(\[[^\[\]]+\]|[^\[\]:]+)(:\d*)?", re.ASCII)
 
 
 def _url(*schemes: str) -> Callable[[str], str]:
     def read(text: str) -> str:
         try:
             parts = urlsplit(text)
-            usable = parts.scheme in schemes and bool(parts.hostname)
+            hosts = parts.netloc.rpartition("@")[2].split(",")
+            usable = (
+                text.isprintable()  # urlsplit overlooks newlines
+                and parts.scheme in schemes
+                and bool(parts.hostname)
+                and all(_HOST.fullmatch(host) for host in hosts)
+            )
         except ValueError:  # what it says quotes the password
             usable = False
         if not usable:
@@ -117,28 +126,68 @@ def _bind(text: str) -> str:
     return text
 
 
-def _setting(name: str, read: Callable[[str], Any], default: str | None, what: str) -> Any:
-    """Declare a setting: environment variable, its reader, its default as text, what it is.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What is declared of a setting: its variable, reader, default as text, and what it is.
 
-    One without a default has to be set.
+    One whose default is None has to be set. A secret is never shown, and may be in a file.
     """
-    return field(metadata={"name": name, "read": read, "default": default, "what": what})
+
+    name: str
+    read: Callable[[str], Any]
+    default: str | None
+    what: str
+    secret: bool = False
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """The variables that may set it."""
+        return (self.name, file_variable(self.name)) if self.secret else (self.name,)
+
+
+def _setting(
+    name: str, read: Callable[[str], Any], default: str | None, what: str, *, secret: bool = False
+) -> Any:
+    setting = Setting(name=name, read=read, default=default, what=what, secret=secret)
+    return field(metadata={"setting": setting})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What the environment configures; see the README's table for the meaning of each."""
+    """What the environment configures; docs/configuration.md lists all of them."""
 
     database_url: str = _setting(
-        "DATABASE_URL", _url("postgresql", "postgres"), None, "PostgreSQL, the truth"
+        "DATABASE_URL",
+        _url("postgresql", "postgres"),
+        None,
+        "PostgreSQL, the truth; without it, `slimtrack up` starts one of its own",
+        secret=True,
     )
-    amqp_url: str = _setting("AMQP_URL", _url("amqp", "amqps"), None, "RabbitMQ, the conduit")
-    redis_url: str = _setting("REDIS_URL", _url("redis", "rediss"), None, "Redis, the cache")
+    amqp_url: str = _setting(
+        "AMQP_URL",
+        _url("amqp", "amqps"),
+        None,
+        "RabbitMQ, the conduit; without it, `slimtrack up` starts one of its own",
+        secret=True,
+    )
+    redis_url: str = _setting(
+        "REDIS_URL",
+        _url("redis", "rediss"),
+        None,
+        "Redis, the cache; without it, `slimtrack up` starts one of its own",
+        secret=True,
+    )
     api_bind: str = _setting(
-        "SLIMTRACK_API_BIND", _bind, "127.0.0.1:8080", "address the API listens on"
+        "SLIMTRACK_API_BIND",
+        _bind,
+        "127.0.0.1:8080",
+        "where the API listens; without it, `slimtrack up` takes a free port if this one is taken",
     )
     api_workers: int = _setting(
         "SLIMTRACK_API_WORKERS", _integer(1, 64), "2", "gunicorn worker processes"
+    )
+    api_threads: int = _setting(
+        "SLIMTRACK_API_THREADS", _integer(1, 256), "16", "threads of each gunicorn worker"
     )
     request_time_limit: float = _setting(
         "SLIMTRACK_REQUEST_TIME_LIMIT",
@@ -147,40 +196,45 @@ class Settings:
         "seconds from a request's first byte to its answer's last, at most",
     )
     authentication: bool = _setting(
-        "SLIMTRACK_AUTH", _switch, "on", "whether callers need an API key"
+        "SLIMTRACK_AUTH",
+        _switch,
+        "on",
+        "`off` asks for no key, and lets everybody in as the default tenant, and only callers on "
+        "this machine",
     )
     rate_limit: int = _setting(
         "SLIMTRACK_RATE_LIMIT",
         _integer(0, 1_000_000_000),
         "6000",
-        "requests per minute and API key; 0 for no limit",
+        "requests a minute for each key; 0 for no limit",
     )
     answer_lifetime: float = _setting(
         "SLIMTRACK_IDEMPOTENCY_LIFETIME",
         _lifetime,
         "86400",
-        "seconds for which an Idempotency-Key is remembered",
+        "seconds for which an Idempotency-Key is remembered, 60 at least",
     )
     events: bool = _setting(
-        "SLIMTRACK_EVENTS", _switch, "off", "whether events are published for other services"
-    )
-    api_threads: int = _setting(
-        "SLIMTRACK_API_THREADS", _integer(1, 256), "16", "threads of each gunicorn worker"
+        "SLIMTRACK_EVENTS", _switch, "off", "`on` publishes every event for other services"
     )
     worker_processes: int = _setting(
-        "SLIMTRACK_WORKER_PROCESSES", _integer(1, 64), "1", "processes of each worker group"
+        "SLIMTRACK_WORKER_PROCESSES", _integer(1, 64), "1", "worker processes for each queue"
     )
     worker_threads: int = _setting(
         "SLIMTRACK_WORKER_THREADS", _integer(1, 64), "2", "threads of each worker process"
     )
     stage_delays: Mapping[Status, float] = _setting(
-        "SLIMTRACK_STAGE_DELAYS", _delays, "3,5,5,6", "seconds until each stage is due"
+        "SLIMTRACK_STAGE_DELAYS",
+        _delays,
+        "3,5,5,6",
+        "seconds until each stage is due; one number for all",
     )
     stage_deadlines: Mapping[Status, float] = _setting(
         "SLIMTRACK_STAGE_DEADLINES",
         _delays,
         "900",
-        "seconds after which a stage that was due counts as stuck",
+        "seconds after which a stage that was due counts as stuck; one number for all; an event "
+        "that is to be published has as long as the first",
     )
     delivery_pause: float = _setting(
         "SLIMTRACK_DELIVERY_PAUSE", _seconds, "10", "seconds until a failed delivery is repeated"
@@ -192,10 +246,13 @@ class Settings:
         "deliveries that may fail before a parcel is returned",
     )
     stage_work: Mapping[Status, str] = _setting(
-        "SLIMTRACK_STAGE_WORK", _works, "", "what is called before an order reaches a stage"
+        "SLIMTRACK_STAGE_WORK",
+        _works,
+        "",
+        "what is called before an order reaches a stage, as in `in_transit=shop.carriers:book`",
     )
     work_time_limit: float = _setting(
-        "SLIMTRACK_WORK_TIME_LIMIT", _time_limit, "10", "seconds that a call of it may take"
+        "SLIMTRACK_WORK_TIME_LIMIT", _time_limit, "10", "seconds that a call of such work may take"
     )
     set_size: int = _setting(
         "SLIMTRACK_SET_SIZE", _integer(1, 1000), "100", "outbox rows in one message, at most"
@@ -219,13 +276,13 @@ class Settings:
         "SLIMTRACK_LOG_FORMAT",
         _choice("auto", "json", "console"),
         "auto",
-        "json, console, or console on a terminal and json elsewhere",
+        "`json` or `console`; `auto` is console on a terminal, json elsewhere",
     )
     log_level: str = _setting(
         "SLIMTRACK_LOG_LEVEL",
         _choice("debug", "info", "warning", "error"),
         "info",
-        "least severe level that is logged",
+        "least severe level that is logged: `debug`, `info`, `warning` or `error`",
     )
 
     @classmethod
@@ -238,15 +295,23 @@ class Settings:
         values: dict[str, Any] = {}
         faults: list[str] = []
         for each in fields(cls):
-            name, default = each.metadata["name"], each.metadata["default"]
-            text = environment.get(name) or default
+            setting: Setting = each.metadata["setting"]
+            try:
+                found = find(setting.name, environment, secret=setting.secret)
+            except SettingsError as error:
+                faults.extend(error.faults)
+                continue
+            text = found.text if found else setting.default
             if text is None:
-                faults.append(f"{name} is not set: {each.metadata['what']}.")
+                faults.append(f"{setting.name} is not set: {setting.what}.")
                 continue
             try:
-                values[each.name] = each.metadata["read"](text)
+                values[each.name] = setting.read(text)
             except ValueError as error:
-                faults.append(f"{name} {error}.")
+                subject = setting.name
+                if found and found.source is Source.FILE:
+                    subject = f"{file_variable(subject)} names a file whose content"
+                faults.append(f"{subject} {error}.")
         if not values.get("authentication", True) and not _is_loopback(values.get("api_bind", "")):
             faults.append(
                 "SLIMTRACK_AUTH may only be off where nobody else can ask: "
@@ -257,10 +322,38 @@ class Settings:
         return cls(**values)
 
 
+#: Read before there are settings: it says where those of a running stack are.
+STATE_DIRECTORY: Final = Setting(
+    name="SLIMTRACK_STATE_DIR",
+    read=str,
+    default="",
+    what="where `slimtrack up` keeps data, passwords and logs, by default /var/lib/slimtrack as "
+    "root, else ~/.local/state/slimtrack; two directories are two stacks",
+)
+#: What only tests set: see `faults`.
+_FAULTS: Final = ("SLIMTRACK_FAULT", "SLIMTRACK_FAULT_DIR")
+
+
+def declared_settings() -> list[Setting]:
+    """Return every setting, as it is declared."""
+    return [each.metadata["setting"] for each in fields(Settings)]
+
+
 def settings_in(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return those variables of an environment that are settings."""
-    names = (each.metadata["name"] for each in fields(Settings))
-    return {name: environment[name] for name in names if environment.get(name)}
+    """Return those variables of an environment that are settings; a secret stays in its file."""
+    settings: dict[str, str] = {}
+    for each in declared_settings():
+        settings |= variables_of(each.name, environment, secret=each.secret)
+    return settings
+
+
+def unknown_in(environment: Mapping[str, str]) -> dict[str, str | None]:
+    """Return the variables that look like settings and are none, and the setting most like each.
+
+    They are no faults: an older version has to start with the variables of a newer one.
+    """
+    known = [name for each in (*declared_settings(), STATE_DIRECTORY) for name in each.variables]
+    return find_unknown(environment, known=[*known, *_FAULTS])
 
 
 def _is_loopback(bind: str) -> bool:

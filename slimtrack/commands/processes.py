@@ -2,13 +2,14 @@
 
 import os
 from collections.abc import Sequence
-from typing import Annotated, NoReturn
+from typing import Annotated, Final, NoReturn
 
+import structlog
 import typer
 
 from slimtrack import bootstrap
 from slimtrack.routing import BY_QUEUE
-from slimtrack.settings import Settings
+from slimtrack.settings import Settings, unknown_in
 from slimtrack.stack.processes import (
     api_command,
     publisher_command,
@@ -16,6 +17,8 @@ from slimtrack.stack.processes import (
     worker_environment,
 )
 from slimtrack.telemetry import logs
+
+_log: Final = structlog.get_logger()
 
 
 def migrate() -> None:
@@ -55,6 +58,8 @@ def worker(
 def _settings() -> Settings:
     settings = Settings.from_environment()
     logs.configure(level=settings.log_level, form=settings.log_format)
+    for name, nearest in unknown_in(os.environ).items():
+        _log.warning("setting.ignored", setting=name, nearest=nearest)
     return settings
 
 

@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from slimtrack import bootstrap
-from slimtrack.commands.target import StateDir, directory_of
+from slimtrack.commands.target import StateDir, describe_unknown, directory_of
 from slimtrack.domain.access import DEFAULT_TENANT_NAME, Scope
 from slimtrack.domain.errors import StackError
 from slimtrack.settings import Settings
@@ -55,6 +55,7 @@ def up(
         typer.echo("`slimtrack status` shows its processes, `slimtrack logs --follow` their log,")
         typer.echo("`slimtrack down` stops it.")
         return
+    _warn_of_unknown(os.environ)
     signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
@@ -153,6 +154,7 @@ def start_detached(directory: Path, *, environment: Mapping[str, str] = os.envir
     Raises:
         StackError: it did not start; its own words say why.
     """
+    _warn_of_unknown(environment)
     state = StateDirectory.create(directory)
     errors = state.write("up.log", "")
     with errors.open("r+b") as output:
@@ -191,6 +193,11 @@ class _Database:
             access.store_key(
                 token, tenant=DEFAULT_TENANT_NAME, name="development", scopes=list(Scope)
             )
+
+
+def _warn_of_unknown(environment: Mapping[str, str]) -> None:
+    for line in describe_unknown(environment):
+        typer.secho(line, fg="yellow")
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:

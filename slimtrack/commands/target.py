@@ -1,22 +1,25 @@
 """Which system a command works on: the one that the environment names, or the running stack."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from slimtrack.domain.errors import StackError
-from slimtrack.settings import Settings
+from slimtrack.domain.errors import SettingsError, StackError
+from slimtrack.environment import find, variables_of
+from slimtrack.settings import STATE_DIRECTORY, Settings, unknown_in
 from slimtrack.stack.directory import default_directory
-from slimtrack.stack.state import running_stack
+from slimtrack.stack.provision import POSTGRESQL
+from slimtrack.stack.state import StackState, running_stack
 
 #: The option that all commands share which deal with a local stack.
 StateDir = Annotated[
     Path | None,
     typer.Option(
         help="Where the local stack keeps its state.",
-        envvar="SLIMTRACK_STATE_DIR",
+        envvar=STATE_DIRECTORY.name,
         show_default="/var/lib/slimtrack, or ~/.local/state/slimtrack",
     ),
 ]
@@ -43,16 +46,37 @@ def read_settings(state_dir: Path | None = None, *, only_looks: bool = False) ->
         StackError: the environment names no database, and no stack runs.
     """
     directory = directory_of(state_dir)
-    named = os.environ.get("DATABASE_URL")
-    running = running_stack(directory)
-    if running and running.environment and named in (None, "", running.environment["DATABASE_URL"]):
-        environment = running.environment
-        if only_looks and running.readonly_url:
-            environment = {**environment, "DATABASE_URL": running.readonly_url}
+    stack = stack_meant(directory)
+    if stack:
+        environment = stack.environment
+        if only_looks and stack.readonly_url:
+            environment = {**environment, POSTGRESQL.url_variable: stack.readonly_url}
         return Settings.from_environment(environment)
-    if named:
+    if variables_of(POSTGRESQL.url_variable, os.environ, secret=True):
         return Settings.from_environment()
     raise StackError(
         f"No DATABASE_URL is set, and no stack is running in {directory}. "
         "Start one with `slimtrack up`."
     )
+
+
+def stack_meant(directory: Path) -> StackState | None:
+    """Return the stack of a directory if it runs, and the environment names no other database."""
+    stack = running_stack(directory)
+    if not stack or not stack.environment:
+        return None
+    try:
+        named = find(POSTGRESQL.url_variable, os.environ, secret=True)
+    except SettingsError:  # whoever reads the settings tells it, with all else that is wrong
+        return None
+    its = find(POSTGRESQL.url_variable, stack.environment, secret=True)
+    return stack if not named or (its and named.text == its.text) else None
+
+
+def describe_unknown(environment: Mapping[str, str]) -> list[str]:
+    """Return a line for each variable that looks like a setting and is none."""
+    return [
+        f"{name} is no setting and means nothing here"
+        + (f"; the one most like it is {nearest}." if nearest else ".")
+        for name, nearest in unknown_in(environment).items()
+    ]

@@ -130,7 +130,8 @@ class _Host:
         self._supervisor.start(workers, [api])
         self._api_url = url_of(bind)
         self._environment = settings_in({**operator, "SLIMTRACK_API_BIND": bind})
-        self._readonly_url = {**operator, **roles.get(Role.READONLY, {})}[POSTGRESQL.url_variable]
+        if roles:
+            self._readonly_url = roles[Role.READONLY][POSTGRESQL.url_variable]
         self._write()
         self._audience.ready(self._describe())
 

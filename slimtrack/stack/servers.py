@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from slimtrack.environment import variables_of
 from slimtrack.stack import postgresql, rabbitmq, redis
 from slimtrack.stack.directory import StateDirectory, free_ports
 from slimtrack.stack.provision import POSTGRESQL, RABBITMQ, REDIS, Kind, provide
@@ -31,14 +32,15 @@ def prepare_servers(
     Args:
         directory: where the private servers keep their data; the same data, passwords and
             node name again at the next start, other ports.
-        environment: may give DATABASE_URL, AMQP_URL, REDIS_URL.
+        environment: may give DATABASE_URL, AMQP_URL, REDIS_URL, or the file of each.
         report: is told, in a line each, what takes long.
 
     Raises:
         StackError: a server is missing, or the directory is of no use.
     """
-    urls = {kind.url_variable: environment.get(kind.url_variable, "") for kind in _KINDS}
-    wanted = [kind for kind in _KINDS if not urls[kind.url_variable]]
+    given = {kind: variables_of(kind.url_variable, environment, secret=True) for kind in _KINDS}
+    urls = {name: text for variables in given.values() for name, text in variables.items()}
+    wanted = [kind for kind, variables in given.items() if not variables]
     if not wanted:
         return Servers(services=(), environment=urls)
     state = StateDirectory.create(directory)

@@ -44,7 +44,7 @@ class StackState(msgspec.Struct, frozen=True, kw_only=True):
 
     ``doing`` is what it does while it is not ready yet; ``api_key`` is one for development;
     ``environment`` holds its settings, as an operator's command has them, with the servers'
-    passwords; ``readonly_url`` is the database's for whoever only looks.
+    passwords or their files; ``readonly_url`` is the database's for whoever only looks.
     """
 
     pid: int
@@ -53,7 +53,7 @@ class StackState(msgspec.Struct, frozen=True, kw_only=True):
     api_key: str
     environment: dict[str, str]
     processes: list[ProcessState]
-    #: Unknown of a stack that an older version runs.
+    #: Empty where the database is not the stack's own: its roles are somebody else's.
     readonly_url: str = ""
 
     @property

@@ -232,6 +232,13 @@ def test_given_urls_are_taken_as_they_are_and_nothing_is_made(folder: Path) -> N
     assert not (folder / "state").exists()
 
 
+def test_given_files_are_taken_as_they_are_and_nothing_is_made(folder: Path) -> None:
+    given = {f"{name}_URL_FILE": str(folder / name) for name in ("DATABASE", "AMQP", "REDIS")}
+    servers = prepare_servers(folder / "state", environment=given, report=lambda _: None)
+    assert servers == Servers(services=(), environment=given)
+    assert not (folder / "state").exists()
+
+
 def test_a_missing_server_is_an_error_that_says_how_to_get_it(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

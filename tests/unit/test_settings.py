@@ -1,12 +1,17 @@
 """The environment as a configuration, and what is said about a wrong one."""
 
-from dataclasses import FrozenInstanceError, fields
+import re
+from dataclasses import FrozenInstanceError
+from pathlib import Path
 
 import pytest
 
 from slimtrack.domain.errors import SettingsError
 from slimtrack.domain.order import JOURNEY
-from slimtrack.settings import Settings
+from slimtrack.settings import Settings, declared_settings, settings_in, unknown_in
+
+NO_URL = "must be a URL like postgresql://user:password@host:port/name."
+NAME = re.compile(r"SLIMTRACK_[A-Z_]+")
 
 SERVERS = {
     "DATABASE_URL": "postgresql://slimtrack:hush@db.example:5432/slimtrack",
@@ -72,9 +77,8 @@ def test_settings_do_not_change() -> None:
 
 def test_an_empty_variable_counts_as_not_set() -> None:
     assert Settings.from_environment({**SERVERS, "SLIMTRACK_SET_SIZE": ""}).set_size == 100
-    assert faults_of({**SERVERS, "AMQP_URL": ""}) == [
-        "AMQP_URL is not set: RabbitMQ, the conduit.",
-    ]
+    [fault] = faults_of({**SERVERS, "AMQP_URL": ""})
+    assert fault.startswith("AMQP_URL is not set: RabbitMQ, the conduit")
 
 
 @pytest.mark.parametrize(
@@ -90,7 +94,7 @@ def test_a_wrong_value_is_one_line_that_names_its_variable(name: str, value: str
 
 
 def test_every_setting_can_be_wrong_and_all_faults_are_told_at_once() -> None:
-    names = [each.metadata["name"] for each in fields(Settings)]
+    names = [each.name for each in declared_settings()]
     assert set(WRONG) == set(names)
 
     faults = faults_of({name: values[0] for name, values in WRONG.items()})
@@ -126,6 +130,8 @@ def test_missing_and_wrong_settings_are_told_together() -> None:
         "postgres//slimtrack:sesame@db.example/x",
         "postgresql://slimtrack:sesame\u2100@db.example/x",  # urllib quotes it in its own error
         "postgresql://slimtrack:sesame@[::1/x",
+        "postgresql://slimtrack:se#same@db.example/x",  # the host is slimtrack, the port se
+        "postgresql://slimtrack:sesame@db.example/x\n",
     ],
 )
 def test_a_wrong_url_is_refused_without_its_password(url: str) -> None:
@@ -133,7 +139,20 @@ def test_a_wrong_url_is_refused_without_its_password(url: str) -> None:
 
     assert fault.startswith("DATABASE_URL must be a URL like postgresql://")
     assert "sesame" not in fault
+    assert "same@" not in fault
     assert "db.example" not in fault
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://slimtrack:p%40ss@one.example:5432,two.example:5432/x",
+        "postgresql://[2001:db8::1]:5432/x",
+        "postgres://db.example?sslmode=verify-full",
+    ],
+)
+def test_what_postgresql_takes_for_a_url_is_one(url: str) -> None:
+    assert Settings.from_environment({**SERVERS, "DATABASE_URL": url}).database_url == url
 
 
 @pytest.mark.parametrize(
@@ -163,3 +182,63 @@ def test_work_is_named_by_its_stage_and_its_path() -> None:
         "delivered": "shop.mail:Thanks.send",
     }
     assert Settings.from_environment(SERVERS).stage_work == {}
+
+
+def test_a_secret_may_be_in_a_file(tmp_path: Path) -> None:
+    environment = {}
+    for name, url in SERVERS.items():
+        (tmp_path / name).write_text(f"{url}\n")
+        environment[f"{name}_FILE"] = str(tmp_path / name)
+
+    assert Settings.from_environment(environment) == Settings.from_environment(SERVERS)
+
+
+def test_what_is_wrong_with_files_is_told_with_all_else(tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong"
+    wrong.write_text("mysql://slimtrack:hush@db.example/x")
+    faults = faults_of(
+        {
+            "DATABASE_URL_FILE": str(wrong),
+            "AMQP_URL": SERVERS["AMQP_URL"],
+            "AMQP_URL_FILE": str(wrong),
+            "REDIS_URL_FILE": str(tmp_path / "missing"),
+            "SLIMTRACK_SET_SIZE": "0",
+        }
+    )
+
+    assert faults == [
+        f"DATABASE_URL_FILE names a file whose content {NO_URL}",
+        "AMQP_URL and AMQP_URL_FILE are both set: unset one of them.",
+        "REDIS_URL_FILE names a file that cannot be read: No such file or directory.",
+        "SLIMTRACK_SET_SIZE must be a whole number from 1 to 1000.",
+    ]
+
+
+def test_only_secrets_are_read_from_files(tmp_path: Path) -> None:
+    (tmp_path / "size").write_text("7")
+    environment = {**SERVERS, "SLIMTRACK_SET_SIZE_FILE": str(tmp_path / "size")}
+
+    assert Settings.from_environment(environment).set_size == 100
+    assert unknown_in(environment) == {"SLIMTRACK_SET_SIZE_FILE": "SLIMTRACK_SET_SIZE"}
+
+
+def test_a_secret_is_handed_on_as_the_path_of_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("url").write_text(SERVERS["DATABASE_URL"])
+
+    handed_on = settings_in({"DATABASE_URL_FILE": "url", "SLIMTRACK_SET_SIZE": "7", "HOME": "/"})
+
+    assert handed_on == {
+        "DATABASE_URL_FILE": str(tmp_path / "url"),
+        "SLIMTRACK_SET_SIZE": "7",
+    }
+
+
+def test_every_variable_that_the_code_names_is_known() -> None:
+    files = (Path(__file__).parents[2] / "slimtrack").rglob("*.py")
+    named = {name for file in files for name in NAME.findall(file.read_text())}
+
+    assert len(named) > 20
+    assert unknown_in(dict.fromkeys(named, "x")) == {}

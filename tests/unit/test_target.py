@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from slimtrack.commands.target import read_settings
-from slimtrack.domain.errors import StackError
+from slimtrack.domain.errors import SettingsError, StackError
 from slimtrack.settings import settings_in
 from slimtrack.stack.directory import StateDirectory
 from slimtrack.stack.state import StackState, hold_lock, write_state
@@ -26,6 +26,7 @@ def shell(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """A shell in which nothing is set."""
     for name in STACK:
         monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(f"{name}_FILE", raising=False)
     return monkeypatch
 
 
@@ -70,6 +71,25 @@ def test_a_shell_that_names_the_stacks_database_means_the_stack(
 ) -> None:
     shell.setenv("DATABASE_URL", STACK["DATABASE_URL"])
     assert read_settings(stack).events
+
+
+def test_a_shell_that_names_the_stacks_database_in_a_file_means_the_stack(
+    stack: Path, shell: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "url").write_text(STACK["DATABASE_URL"] + "\n")
+    shell.setenv("DATABASE_URL_FILE", str(tmp_path / "url"))
+    assert read_settings(stack).events
+
+
+def test_a_shell_that_names_a_file_which_is_not_there_means_no_stack(
+    stack: Path, shell: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shell.setenv("DATABASE_URL_FILE", str(tmp_path / "missing"))
+    shell.setenv("SLIMTRACK_SET_SIZE", "many")
+    with pytest.raises(SettingsError) as caught:
+        read_settings(stack)
+    named = [fault.partition(" ")[0] for fault in caught.value.faults]
+    assert named == ["DATABASE_URL_FILE", "AMQP_URL", "REDIS_URL", "SLIMTRACK_SET_SIZE"]
 
 
 def test_a_shell_that_names_another_database_means_that_one(
