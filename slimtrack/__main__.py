@@ -9,6 +9,7 @@ from slimtrack import __version__
 from slimtrack.commands import (
     access,
     audit,
+    config,
     dead_letters,
     demo,
     events,
@@ -59,6 +60,7 @@ app.command(rich_help_panel="Orders")(events.events)
 app.add_typer(access.keys, rich_help_panel="Access")
 app.add_typer(access.tenants, rich_help_panel="Access")
 app.add_typer(dead_letters.app, rich_help_panel="Operations")
+app.command(rich_help_panel="Operations")(config.config)
 app.command(rich_help_panel="Operations")(audit.audit)
 app.command(rich_help_panel="Operations")(audit.stuck)
 app.command(rich_help_panel="Operations")(audit.reconcile)
