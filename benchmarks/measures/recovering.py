@@ -4,7 +4,7 @@ import time
 from typing import Final
 
 from benchmarks.figures import FaultError, Figures, Group, Row, Scale, fixed
-from benchmarks.measures.flowing import check, drain, fill, is_drained
+from benchmarks.measures.flowing import check, drain, fill, find_oldest, last_row
 from benchmarks.system import Database, System
 
 #: Seconds in which it has to be so, and that the backlog has to last for.
@@ -32,9 +32,9 @@ def _crash(system: System, scale: Scale, server: str) -> Figures:
         with system.connect() as database:
             # From now on each page is written to the WAL as a whole once more, as after a crash.
             database.execute("CHECKPOINT")
-            before = _progress(database)
+            before = last_row(database)
             time.sleep(_BEFORE)
-            nominal = (_progress(database) - before) / _BEFORE
+            nominal = (last_row(database) - before) / _BEFORE
         crashed = time.monotonic()
         system.crash(server)
         back = time.monotonic()
@@ -56,10 +56,12 @@ def _seconds_until(database: Database, rate: float) -> float:
         FaultError: the backlog was gone too soon to say.
     """
     began = time.monotonic()
-    seen = [(0.0, _progress(database))]
-    while not is_drained(database):
+    seen = [(0.0, last_row(database))]
+    above = 0
+    while (oldest := find_oldest(database, above=above)) is not None:
+        above = oldest
         time.sleep(_INTERVAL)
-        now = time.monotonic() - began, _progress(database)
+        now = time.monotonic() - began, last_row(database)
         seen.append(now)
         since, progress = seen[max(0, len(seen) - 1 - _LOOKS)]
         if len(seen) > _LOOKS and now[1] - progress >= rate * (now[0] - since):
@@ -67,12 +69,6 @@ def _seconds_until(database: Database, rate: float) -> float:
     if seen[-1][0] < _FLOOR:
         raise FaultError(f"The backlog was gone after {seen[-1][0]:.1f} s, too soon to say.")
     return seen[-1][0]
-
-
-def _progress(database: Database) -> int:
-    """Return how many outbox rows there ever were: three of four stages make one."""
-    row = database.execute("SELECT last_value FROM outbox_id_seq").fetchone()
-    return int(row[0]) if row else 0
 
 
 GROUP: Final = Group(
