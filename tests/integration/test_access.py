@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -12,6 +11,7 @@ import falcon.testing
 import psycopg
 import pytest
 from clients import Callers
+from command import run_slimtrack
 from observing import wait_until
 
 from slimtrack.domain.access import ANYBODY, Scope
@@ -233,14 +233,7 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 @pytest.fixture
 def slimtrack(environment: dict[str, str]) -> Command:
     def run(*arguments: str | bytes) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "slimtrack", *arguments],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        return run_slimtrack(*arguments, environment=environment)
 
     return run
 

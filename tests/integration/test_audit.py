@@ -1,13 +1,12 @@
 """The audit finds what is broken and only that; what is late is listed, what is stranded mended."""
 
 import json
-import subprocess
-import sys
 from typing import Any
 from uuid import UUID
 
 import psycopg
 import pytest
+from command import run_slimtrack
 from pika.adapters.blocking_connection import BlockingChannel
 from psycopg_pool import ConnectionPool
 
@@ -136,13 +135,7 @@ def test_the_commands_say_by_their_exit_code_what_they_found(
     environment: dict[str, str], connection: psycopg.Connection[Any], order: UUID
 ) -> None:
     def run(*arguments: str) -> tuple[int, str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "slimtrack", *arguments],
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = run_slimtrack(*arguments, environment=environment)
         return done.returncode, done.stdout
 
     code, printed = run("audit")
@@ -174,13 +167,7 @@ def test_an_audit_counts_what_the_broker_has_put_aside_and_nobody_drains(
     assert order
 
     def run(amqp_url: str) -> tuple[int, Any]:
-        done = subprocess.run(
-            [sys.executable, "-m", "slimtrack", "audit", "--json"],
-            env={**environment, "AMQP_URL": amqp_url},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = run_slimtrack("audit", "--json", environment={**environment, "AMQP_URL": amqp_url})
         return done.returncode, json.loads(done.stdout)["rejected"]
 
     channel.queue_declare("orders.delivered.XQ", durable=True)

@@ -2,13 +2,13 @@
 
 import json
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from command import run_slimtrack
 
 from slimtrack.stack.state import running_stack
 
@@ -16,14 +16,7 @@ SECRETS = ("DATABASE_URL", "AMQP_URL", "REDIS_URL")
 
 
 def slimtrack(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "slimtrack", *arguments],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return run_slimtrack(*arguments, environment=environment)
 
 
 @pytest.fixture

@@ -1,8 +1,6 @@
 """Dead letters: found, understood, replayed once, put away; and drained from the broker."""
 
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -11,6 +9,7 @@ from typing import Any
 import dramatiq
 import psycopg
 import pytest
+from command import run_slimtrack
 from observing import count_waiting, wait_until
 from pika.adapters.blocking_connection import BlockingChannel
 from psycopg_pool import ConnectionPool
@@ -211,13 +210,7 @@ def test_a_rejected_message_of_ours_moves_the_rows_that_are_in_flight_and_no_oth
 def run(environment: dict[str, str], *arguments: str) -> tuple[int, str, str, float]:
     """Run the command; return its exit code, what it printed, and the seconds it took."""
     started = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-m", "slimtrack", "dead-letters", *arguments],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_slimtrack("dead-letters", *arguments, environment=environment)
     return done.returncode, done.stdout, done.stderr, time.monotonic() - started
 
 

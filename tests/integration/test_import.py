@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from io import BytesIO
@@ -12,6 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 from clients import Caller
+from command import run_slimtrack
 
 from slimtrack.commands.rows import Lines, Row, UnusableInputError, order_of, read_csv, read_jsonl
 from slimtrack.domain.access import Tenant
@@ -30,16 +30,7 @@ def slimtrack(environment: dict[str, str], tmp_path: Path) -> Command:
     """Runs the command in a folder of its own."""
 
     def run(*arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "slimtrack", *arguments],
-            cwd=tmp_path,
-            env=environment,
-            input=given,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        return run_slimtrack(*arguments, environment=environment, cwd=tmp_path, input=given)
 
     return run
 

@@ -4,7 +4,6 @@ import json
 import resource
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -18,6 +17,7 @@ import psycopg
 import pytest
 import zstandard
 from clients import Caller
+from command import run_slimtrack
 from observing import wait_until
 from psycopg_pool import ConnectionPool
 
@@ -332,13 +332,10 @@ def test_the_api_goes_on_while_a_partition_is_dropped(
 
 
 def run(environment: dict[str, str], *arguments: str, **options: Any) -> tuple[int, str, str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "slimtrack", "prune", "--older-than", "90d", *arguments],
-        env=environment,
+    done = run_slimtrack(
+        *("prune", "--older-than", "90d", *arguments),
+        environment=environment,
         stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
         **options,
     )
     return done.returncode, done.stdout, done.stderr

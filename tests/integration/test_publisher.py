@@ -18,12 +18,13 @@ import pytest
 from observing import count_waiting, take_all, wait_until
 from pika.adapters.blocking_connection import BlockingChannel
 from proxy import Proxy
+from structlog.testing import capture_logs
 
 from slimtrack.broker.publishing import ConfirmedPublisher
 from slimtrack.domain.order import JOURNEY, NewOrder, Status, new_order_id
 from slimtrack.outbox.publisher import PUBLISHER_SESSION, Publisher
 from slimtrack.routing import BY_QUEUE, BY_STAGE, Schedule
-from slimtrack.sql.outbox import claim_due_rows
+from slimtrack.sql.outbox import claim_due_rows, mark_published
 from slimtrack.sql.pool import OUTBOX_PLANS, conninfo, open_pool
 from slimtrack.sql.wakeup import WakeUp, listen
 from slimtrack.use_cases.tracking import Tracking
@@ -392,3 +393,36 @@ def test_rows_that_become_due_shortly_after_each_other_are_none_of_them_late(
     latest = connection.execute("SELECT max(published_at - available_at) FROM outbox").fetchone()
     assert latest
     assert latest[0].total_seconds() < 1
+
+
+def test_a_mark_does_not_wait_for_the_disk_and_all_else_on_its_connection_does(
+    connection: psycopg.Connection,
+) -> None:
+    ids = add_rows(connection, 1)
+    waits = "SHOW synchronous_commit"
+
+    with connection.transaction():
+        assert connection.execute(waits).fetchone() == ("on",)
+        mark_published(connection, ids)
+        assert connection.execute(waits).fetchone() == ("off",)
+    assert connection.execute(waits).fetchone() == ("on",)
+    assert count_rows(connection, "published_at IS NOT NULL AND publications = 1") == 1
+
+
+def test_lost_connections_are_replaced_after_the_first_failure(
+    open_publisher: Open, amqp_url: str, connection: psycopg.Connection
+) -> None:
+    publisher = open_publisher(amqp_url)
+    ours = (
+        "FROM pg_stat_activity"
+        " WHERE datname = current_database() AND application_name = 'publisher'"
+    )
+    wait_until(lambda: connection.execute(f"SELECT count(*) {ours}").fetchone() == (2,))
+    lost = connection.execute(f"SELECT pg_terminate_backend(pid, 5000) {ours}").fetchall()
+    assert lost == [(True,)] * 2
+    add_rows(connection, 1)
+
+    with capture_logs() as logs, running(publisher):
+        wait_until(lambda: count_rows(connection, "published_at IS NOT NULL") == 1)
+
+    assert [each["event"] for each in logs].count("database.unreachable") == 1

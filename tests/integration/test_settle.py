@@ -73,6 +73,21 @@ def test_a_failed_row_is_due_again_after_a_growing_pause(
         assert longest / 2 - 1 < found[3] <= longest
 
 
+def test_a_row_is_settled_although_every_connection_was_lost(
+    retrying: Retrying, connection: psycopg.Connection[Any], row: int
+) -> None:
+    lost = connection.execute(
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND application_name = 'test'"
+    ).fetchall()
+    assert lost == [(True,)] * 2
+
+    settle(retrying, row, psycopg.OperationalError("the server closed the connection"))
+
+    found = connection.execute("SELECT attempts, published_at FROM outbox").fetchone()
+    assert found == (0, None)
+
+
 def test_after_its_last_attempt_a_row_is_a_dead_letter_with_its_traceback(
     retrying: Retrying, connection: psycopg.Connection[Any], row: int
 ) -> None:

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import urllib.request
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from typing import Any
 import pika
 import psycopg
 import pytest
+from command import run_slimtrack
 from observing import count_waiting, wait_until
 
 from slimtrack.broker.topology import EVENT_EXCHANGE
@@ -50,18 +50,14 @@ class Slimtrack:
     def __call__(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
         unset = {"DATABASE_URL", "AMQP_URL", "REDIS_URL"}
         environment = {name: text for name, text in os.environ.items() if name not in unset}
-        return subprocess.run(
-            [sys.executable, "-m", "slimtrack", *arguments],
-            env={
+        return run_slimtrack(
+            *arguments,
+            environment={
                 **environment,
                 "SLIMTRACK_STATE_DIR": str(self.directory),
                 "SLIMTRACK_STAGE_DELAYS": "0",
                 **more,
             },
-            capture_output=True,
-            text=True,
-            timeout=150,
-            check=False,
         )
 
     def status(self) -> Any:
