@@ -24,7 +24,7 @@ def bench(
         int | None, typer.Option(min=1, help="Runs, of which the median counts. [default: 3]")
     ] = None,
     minutes: Annotated[
-        float | None, typer.Option(min=2, help="Minutes of the soak. [default: 30]")
+        float | None, typer.Option(min=2, help="Minutes of a soak. [default: 30]")
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="One run, and less in it.")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write this file.")] = None,
@@ -34,7 +34,7 @@ def bench(
 ) -> None:
     """Measure SlimTrack on private servers, in one run with its limits and its peers.
 
-    The curves (growth, workers, soak) are only measured when asked for.
+    The curves (growth, workers, soak, pages-soak) are only measured when asked for.
     Exit 1 if a figure misses its floor, or something went wrong.
     """
     if unknown := set(only or ()) - set(_NAMES):

@@ -129,8 +129,8 @@ class Measured:
 
     @property
     def rows(self) -> Sequence[Row]:
-        """The rows of the table, of which none is there before the first run is over."""
-        return self.group.rows if self.runs else ()
+        """The rows of the table, as far as their figures are there."""
+        return [row for row in self.group.rows if row.figure in self.runs]
 
     @property
     def medians(self) -> Figures:

@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import inf
 from typing import Annotated, Final
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -46,7 +47,11 @@ def saturate(url: str, *, connections: int, seconds: float, token: str = "") -> 
 
 
 class Answers:
-    """What an offered load was answered so far."""
+    """What an offered load was answered so far.
+
+    Attributes:
+        began: when its first request was to leave.
+    """
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout  # noqa: S101 - a pipe was asked for
@@ -55,6 +60,7 @@ class Answers:
         os.set_blocking(self._pipe, False)
         self._rest = b""
         self._response_times: list[float] = []
+        self.began = inf
 
     def take(self) -> dict[UUID, float]:
         """Return the orders that were answered since, and when.
@@ -73,6 +79,7 @@ class Answers:
         for line in lines:
             order_id, due, now = line.decode().split()
             answered[UUID(order_id)] = float(now)
+            self.began = min(self.began, float(due))
             self._response_times.append(float(now) - float(due))
         return answered
 

@@ -123,6 +123,7 @@ _CURVES: Final[Mapping[str, Callable[[Runs], Figure]]] = {
     "growth": _draw_growth,
     "workers": _draw_workers,
     "soak": _draw_soak,
+    "pages-soak": _draw_soak,
 }
 
 

@@ -6,7 +6,7 @@ import signal
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,12 +15,18 @@ from typing import Any, Final
 import psycopg
 
 from slimtrack import bootstrap
+from slimtrack.local.state import Phase
 from slimtrack.settings import Settings
 from slimtrack.stack.directory import free_ports
-from slimtrack.stack.processes import choose_bind, plan_api, plan_publisher, plan_workers
+from slimtrack.stack.processes import (
+    choose_bind,
+    plan_api,
+    plan_publisher,
+    plan_workers,
+    with_metrics,
+)
 from slimtrack.stack.servers import prepare_servers
 from slimtrack.stack.service import Service
-from slimtrack.stack.state import Phase
 from slimtrack.stack.supervisor import Supervisor
 
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
@@ -84,8 +90,14 @@ class System:
         self._empty()
         supervisor = Supervisor(on_line=lambda *_: None)
         try:
-            supervisor.start(*plan(environment, api))
-            yield Processes(Settings.from_environment(environment), supervisor, api.address)
+            groups = _measured(plan(environment, api), environment)
+            supervisor.start(*groups)
+            yield Processes(
+                Settings.from_environment(environment),
+                supervisor,
+                api.address,
+                [service.metrics for group in groups for service in group if service.metrics],
+            )
         finally:
             supervisor.stop()
 
@@ -140,9 +152,12 @@ class System:
 class Processes:
     """Our processes, while they run."""
 
-    def __init__(self, settings: Settings, supervisor: Supervisor, api_url: str) -> None:
+    def __init__(
+        self, settings: Settings, supervisor: Supervisor, api_url: str, metrics_urls: Sequence[str]
+    ) -> None:
         self.settings = settings
         self.api_url = api_url
+        self.metrics_urls = metrics_urls
         self._supervisor = supervisor
 
     def cpu(self) -> float:
@@ -185,6 +200,18 @@ def run_system(*, report: Callable[[str], None]) -> Iterator[System]:
             yield System(environment, servers, lines)
         finally:
             servers.stop()
+
+
+def _measured(
+    groups: Sequence[Sequence[Service]], environment: Mapping[str, str]
+) -> list[list[Service]]:
+    """Give each service a page of metrics, if they are wanted."""
+    bind = environment.get("SLIMTRACK_METRICS_BIND")
+    if not bind:
+        return [list(group) for group in groups]
+    services = [service for group in groups for service in group]
+    measured = iter(with_metrics(services, bind=bind, api_bind=environment["SLIMTRACK_API_BIND"]))
+    return [[next(measured) for _ in group] for group in groups]
 
 
 def family(pid: int) -> list[int]:

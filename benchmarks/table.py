@@ -8,12 +8,14 @@ from benchmarks.measures import (
     flowing,
     growing,
     holding,
+    looking,
     moving,
     reading,
     recovering,
     responding,
     soaking,
     waiting,
+    watching,
 )
 
 GROUPS: Final = (
@@ -21,6 +23,8 @@ GROUPS: Final = (
     draining.GROUP,
     moving.GROUP,
     flowing.WHOLE,
+    watching.GROUP,
+    looking.GROUP,
     responding.GROUP,
     waiting.IDLE,
     flowing.BACKLOG,
@@ -31,4 +35,5 @@ GROUPS: Final = (
     growing.SIZES,
     growing.WORKERS,
     soaking.GROUP,
+    looking.MEMORY,
 )

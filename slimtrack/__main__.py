@@ -46,7 +46,7 @@ def root(
     """Hold the options that come before a command."""
     del version
     # A process that a command becomes or starts has its own settings.
-    logs.configure(level="warning", form="console")
+    logs.configure(level="warning", form="console", uncaught=False)
 
 
 app.command(rich_help_panel="The local stack")(demo.demo)

@@ -108,5 +108,5 @@ def find_unknown(
 def mask(secret: str) -> str:
     """Return what may be shown of a secret: of a URL, all but its password; else nothing."""
     if "://" not in secret:
-        return _HIDDEN
+        return _HIDDEN if secret else ""
     return _PARAMETER.sub(rf"\1{_HIDDEN}", _USER.sub(rf"://\1{_HIDDEN}@", secret, count=1))

@@ -5,6 +5,9 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Collection
+from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 _PR_SET_PDEATHSIG: Final = 1
@@ -25,10 +28,74 @@ def notify_ready() -> None:
 
     Does nothing without a supervisor that set ``NOTIFY_SOCKET``.
     """
+    _notify(b"READY=1")
+
+
+def notify_alive() -> None:
+    """Give a sign of life to whoever watches this process; to be called every second or so.
+
+    ``WATCHDOG=1`` (sd_notify(3)) for a service manager that asks for it, of whichever of its
+    processes; for a health check that can only look at files, ``SLIMTRACK_HEARTBEAT_FILE`` is
+    touched. A sign that cannot be given is one that is missed there; the work goes on.
+    """
+    with suppress(OSError):
+        if os.environ.get("WATCHDOG_USEC"):
+            _notify(b"WATCHDOG=1", socket.MSG_DONTWAIT)
+    with suppress(OSError):
+        if path := os.environ.get("SLIMTRACK_HEARTBEAT_FILE"):
+            Path(path).touch()
+
+
+def memory_of_this_process() -> int | None:
+    """Return the bytes of memory that this process holds, None where nobody can tell."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except OSError:
+        return None
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def memory_of_sessions(leaders: Collection[int]) -> dict[int, int]:
+    """Return the bytes that all processes of each session hold, what they share counted again."""
+    page = os.sysconf("SC_PAGE_SIZE")
+    held = dict.fromkeys(leaders, 0)
+    for entry in os.scandir("/proc") if held and sys.platform == "linux" else ():
+        if entry.name.isdecimal():
+            # It may end at any time.
+            with suppress(OSError, IndexError):
+                stat = Path(entry.path, "stat").read_text(encoding="utf-8", errors="replace")
+                fields = stat.rpartition(")")[2].split()
+                session, resident = int(fields[3]), int(fields[21])
+                if session in held:
+                    held[session] += page * resident
+    return held
+
+
+def stands_still(pid: int) -> bool:
+    """Tell whether a process was stopped by a signal, or by a debugger (Linux, else never)."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] in {"T", "t"}
+
+
+def is_running(pid: int) -> bool:
+    """Tell whether there is a process of this id, and it has not ended yet."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it is somebody else's
+        return True
+    return True
+
+
+def _notify(state: bytes, flags: int = 0) -> None:
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return
     if address.startswith("@"):  # the abstract namespace
         address = "\0" + address[1:]
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as connection:
-        connection.sendto(b"READY=1", address)
+        connection.sendto(state, flags, address)

@@ -2,15 +2,19 @@
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from ipaddress import ip_address
+from importlib.util import find_spec
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from slimtrack.domain.errors import SettingsError
 from slimtrack.domain.order import JOURNEY, Status
 from slimtrack.environment import Source, file_variable, find, find_unknown, variables_of
+
+Network = IPv4Network | IPv6Network
 
 #: A module and something in it.
 _PATH: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", re.ASCII)
@@ -126,6 +130,68 @@ def _bind(text: str) -> str:
     return text
 
 
+def _dsn(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        project = parts.path.rpartition("/")[2]
+        usable = (
+            text.isprintable()  # urlsplit overlooks newlines
+            and parts.scheme in {"http", "https"}
+            and bool(parts.username and parts.hostname)
+            and parts.port != 0
+            and project.isascii()
+            and project.isdecimal()
+        )
+    except ValueError:  # what it says quotes the key
+        usable = False
+    if text and not usable:
+        raise ValueError("must be a URL like https://key@host/1, as Sentry shows it")
+    return text
+
+
+def _endpoint(text: str) -> str:
+    try:
+        usable = not text or ("@" not in text and bool(_url("http", "https")(text)))
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ValueError(
+            "must be a URL like http://host:4318; keys belong in OTEL_EXPORTER_OTLP_HEADERS"
+        )
+    return text
+
+
+def _rate(text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = -1.0
+    if not 0 <= rate <= 10_000:
+        raise ValueError("must be a number from 0 to 10000")
+    return rate
+
+
+def _environment(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", text):
+        raise ValueError("must be 1 to 64 letters, digits, dots, dashes and underscores")
+    return text
+
+
+def _networks(text: str) -> Sequence[Network]:
+    if text.strip() == "*":
+        text = "0.0.0.0/0,::/0"
+    try:
+        return tuple(ip_network(each.strip()) for each in text.split(","))
+    except ValueError:
+        raise ValueError(
+            "must be addresses or networks like 10.0.0.0/8, separated by commas, or * for all"
+        ) from None
+
+
+def _optional_bind(text: str) -> str:
+    return _bind(text) if text else ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
     """What is declared of a setting: its variable, reader, default as text, and what it is.
@@ -152,7 +218,7 @@ def _setting(
     return field(metadata={"setting": setting})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)  # it would show passwords
 class Settings:
     """What the environment configures; docs/configuration.md lists all of them."""
 
@@ -208,6 +274,22 @@ class Settings:
         "6000",
         "requests a minute for each key; 0 for no limit",
     )
+    trusted_proxies: Sequence[Network] = _setting(
+        "FORWARDED_ALLOW_IPS",
+        _networks,
+        "127.0.0.1,::1",
+        "proxies, by addresses and networks separated by commas, that are believed when they say "
+        "in `X-Forwarded-For` who asks; `*` for all",
+    )
+    dashboard: bool = _setting(
+        "SLIMTRACK_DASHBOARD", _switch, "on", "`off` serves no dashboard beside the API"
+    )
+    tracking_page: bool = _setting(
+        "SLIMTRACK_TRACKING_PAGE",
+        _switch,
+        "on",
+        "`off` serves no page at `/t` for those who wait for a parcel and have its tracking code",
+    )
     answer_lifetime: float = _setting(
         "SLIMTRACK_IDEMPOTENCY_LIFETIME",
         _lifetime,
@@ -216,6 +298,13 @@ class Settings:
     )
     events: bool = _setting(
         "SLIMTRACK_EVENTS", _switch, "off", "`on` publishes every event for other services"
+    )
+    simulation: bool = _setting(
+        "SLIMTRACK_SIMULATION",
+        _switch,
+        "off",
+        "`on` lets operators place test orders and stop processes from the dashboard; on with "
+        "`slimtrack up` where nobody else can ask",
     )
     worker_processes: int = _setting(
         "SLIMTRACK_WORKER_PROCESSES", _integer(1, 64), "1", "worker processes for each queue"
@@ -272,6 +361,13 @@ class Settings:
     max_backoff: float = _setting(
         "SLIMTRACK_MAX_BACKOFF", _seconds, "300", "seconds between two retries, at most"
     )
+    metrics_bind: str = _setting(
+        "SLIMTRACK_METRICS_BIND",
+        _optional_bind,
+        "",
+        "where a process, with all that it forks, shows its metrics, as in `127.0.0.1:9464`; "
+        "`slimtrack up` gives its processes this port and those that follow",
+    )
     log_format: str = _setting(
         "SLIMTRACK_LOG_FORMAT",
         _choice("auto", "json", "console"),
@@ -283,6 +379,33 @@ class Settings:
         _choice("debug", "info", "warning", "error"),
         "info",
         "least severe level that is logged: `debug`, `info`, `warning` or `error`",
+    )
+    sentry_dsn: str = _setting(
+        "SENTRY_DSN",
+        _dsn,
+        "",
+        "where errors are reported that somebody has to look into; without it, nowhere",
+        secret=True,
+    )
+    environment: str = _setting(
+        "SLIMTRACK_ENVIRONMENT",
+        _environment,
+        "production",
+        "what Sentry and traces call the place where this runs",
+    )
+    traces_endpoint: str = _setting(
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        _endpoint,
+        "",
+        "where traces are sent, to a collector that takes OTLP over HTTP, as in "
+        "`http://127.0.0.1:4318`; without it, nowhere",
+    )
+    traces_per_second: float = _setting(
+        "SLIMTRACK_TRACES_PER_SECOND",
+        _rate,
+        "5",
+        "how many of the requests that are no part of a trace yet each process of the API traces "
+        "in a second, at most",
     )
 
     @classmethod
@@ -312,10 +435,17 @@ class Settings:
                 if found and found.source is Source.FILE:
                     subject = f"{file_variable(subject)} names a file whose content"
                 faults.append(f"{subject} {error}.")
-        if not values.get("authentication", True) and not _is_loopback(values.get("api_bind", "")):
+        if not values.get("authentication", True) and not is_loopback(values.get("api_bind", "")):
             faults.append(
                 "SLIMTRACK_AUTH may only be off where nobody else can ask: "
                 "SLIMTRACK_API_BIND has to be an address like 127.0.0.1:8080."
+            )
+        if values.get("metrics_bind") and values["metrics_bind"] == values.get("api_bind"):
+            faults.append("SLIMTRACK_METRICS_BIND must be another address than the API's.")
+        if values.get("traces_endpoint") and not _has_traces():
+            faults.append(
+                "OTEL_EXPORTER_OTLP_ENDPOINT is set, and what sends traces is not installed: "
+                "pip install 'slimtrack[traces]'."
             )
         if faults:
             raise SettingsError(faults)
@@ -330,6 +460,24 @@ STATE_DIRECTORY: Final = Setting(
     what="where `slimtrack up` keeps data, passwords and logs, by default /var/lib/slimtrack as "
     "root, else ~/.local/state/slimtrack; two directories are two stacks",
 )
+#: Read by a process without the others: see `process`.
+_HEARTBEAT_FILE: Final = Setting(
+    name="SLIMTRACK_HEARTBEAT_FILE",
+    read=str,
+    default="",
+    what="a file that publisher and workers touch every second, for health checks",
+)
+#: Read by `slimtrack migrate` alone.
+_PASSWORDS: Final = tuple(
+    Setting(
+        name=f"SLIMTRACK_{role.upper()}_PASSWORD",
+        read=str,
+        default="",
+        what=f"with which `slimtrack migrate` lets the database's role slimtrack_{role} log in",
+        secret=True,
+    )
+    for role in ("owner", "api", "publisher", "worker", "readonly")
+)
 #: What only tests set: see `faults`.
 _FAULTS: Final = ("SLIMTRACK_FAULT", "SLIMTRACK_FAULT_DIR")
 
@@ -337,6 +485,11 @@ _FAULTS: Final = ("SLIMTRACK_FAULT", "SLIMTRACK_FAULT_DIR")
 def declared_settings() -> list[Setting]:
     """Return every setting, as it is declared."""
     return [each.metadata["setting"] for each in fields(Settings)]
+
+
+def special_settings() -> list[Setting]:
+    """Return those that are not among the others, since they are read by somebody else."""
+    return [STATE_DIRECTORY, _HEARTBEAT_FILE, *_PASSWORDS]
 
 
 def settings_in(environment: Mapping[str, str]) -> dict[str, str]:
@@ -347,16 +500,30 @@ def settings_in(environment: Mapping[str, str]) -> dict[str, str]:
     return settings
 
 
+def state_directory(environment: Mapping[str, str] = os.environ) -> Path | None:
+    """Return where a stack's state is said to be; each process of a stack is told so by it."""
+    given = environment.get(STATE_DIRECTORY.name)
+    return Path(given).expanduser().absolute() if given else None
+
+
 def unknown_in(environment: Mapping[str, str]) -> dict[str, str | None]:
     """Return the variables that look like settings and are none, and the setting most like each.
 
     They are no faults: an older version has to start with the variables of a newer one.
     """
-    known = [name for each in (*declared_settings(), STATE_DIRECTORY) for name in each.variables]
+    known = [name for each in declared_settings() + special_settings() for name in each.variables]
     return find_unknown(environment, known=[*known, *_FAULTS])
 
 
-def _is_loopback(bind: str) -> bool:
+def _has_traces() -> bool:
+    try:
+        return bool(find_spec("opentelemetry.exporter.otlp.proto.http"))
+    except ModuleNotFoundError:
+        return False
+
+
+def is_loopback(bind: str) -> bool:
+    """Tell whether only callers on this machine reach an address that a server listens on."""
     host = bind.rpartition(":")[0].strip("[]")
     try:
         return host == "localhost" or ip_address(host).is_loopback

@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ COMMAND = [
     *(sys.executable, "-m", "gunicorn", "--config", "python:slimtrack.http.server"),
     "slimtrack.wsgi:create_app()",
 ]
-GET = b"GET /health/live HTTP/1.1\r\nHost: a\r\n"
+GET = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n"
 
 
 class Answer(NamedTuple):
@@ -79,7 +79,13 @@ class Server:
 
 
 @contextmanager
-def serve(environment: Mapping[str, str], tmp_path: Path, *, workers: int) -> Iterator[Server]:
+def serve(
+    environment: Mapping[str, str],
+    tmp_path: Path,
+    *,
+    workers: int,
+    command: Sequence[str] = COMMAND,
+) -> Iterator[Server]:
     """Run gunicorn with two threads per worker, until the end of the block."""
     (port,) = free_ports(1)
     environment = {
@@ -90,7 +96,7 @@ def serve(environment: Mapping[str, str], tmp_path: Path, *, workers: int) -> It
     }
     log = tmp_path / "gunicorn.log"
     with log.open("wb") as output:
-        process = subprocess.Popen(COMMAND, env=environment, stdout=output, stderr=output)
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
     started = Server(process=process, port=port, log=log)
     try:
         deadline = time.monotonic() + 30

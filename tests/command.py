@@ -9,10 +9,13 @@ from typing import Any
 def run_slimtrack(
     *arguments: str | bytes, environment: Mapping[str, str], **options: Any
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command to its end; options are those of ``subprocess.run``."""
+    """Run the command to its end; options are those of ``subprocess.run``.
+
+    Its lines are long, so that what is looked for in them is not broken into two.
+    """
     return subprocess.run(
         [sys.executable, "-m", "slimtrack", *arguments],
-        env=environment,
+        env={**environment, "COLUMNS": "200"},
         capture_output=True,
         text=True,
         check=False,

@@ -3,22 +3,20 @@
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from itertools import count
 from pathlib import Path
 from typing import Final
 
 import pika
-import pika.exceptions
 import psycopg
 import pytest
 from clients import Caller, Callers
+from isolation import delete_queues, own_database
 from pika.adapters.blocking_connection import BlockingChannel
 from proxy import Proxy
 from psycopg import sql
 from psycopg_pool import ConnectionPool
 
-from slimtrack.broker.topology import dead_letter_queue
-from slimtrack.routing import BY_STAGE, Schedule
+from slimtrack.routing import Schedule
 from slimtrack.settings import Settings
 from slimtrack.sql.migrate import migrate
 from slimtrack.sql.pool import open_pool
@@ -27,7 +25,14 @@ from slimtrack.stack.supervisor import Supervisor
 from slimtrack.use_cases.retrying import Retrying
 from slimtrack.use_cases.tracking import Tracking
 
-_numbers: Final = count(1)
+pytest_plugins = ["browsing", "millions"]
+
+#: The files that take longest: they come first, or one worker would end with them alone.
+_LONGEST: Final = ("test_openapi.py", "test_stack.py", "test_traces.py", "test_any_command.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in _LONGEST)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -82,15 +87,8 @@ def template(servers: Mapping[str, str]) -> str:
 @pytest.fixture
 def database_url(servers: Mapping[str, str], template: str) -> Iterator[str]:
     """A migrated, empty database of this test's own."""
-    name = f"test_{next(_numbers)}"
-    with psycopg.connect(servers["DATABASE_URL"], autocommit=True) as connection:
-        connection.execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
-                sql.Identifier(name), sql.Identifier(template)
-            )
-        )
-        yield servers["DATABASE_URL"].rpartition("/")[0] + f"/{name}"
-        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    with own_database(servers["DATABASE_URL"], template) as url:
+        yield url
 
 
 @pytest.fixture
@@ -103,11 +101,7 @@ def connection(database_url: str) -> Iterator[psycopg.Connection]:
 @pytest.fixture
 def amqp_url(servers: Mapping[str, str]) -> str:
     """The broker, without any of our queues."""
-    with pika.BlockingConnection(pika.URLParameters(servers["AMQP_URL"])) as connected:
-        channel = connected.channel()
-        for route in BY_STAGE.values():
-            channel.queue_delete(route.queue_name)
-            channel.queue_delete(dead_letter_queue(route.queue_name))
+    delete_queues(servers["AMQP_URL"])
     return servers["AMQP_URL"]
 
 

@@ -21,7 +21,7 @@ from slimtrack import bootstrap
 from slimtrack.domain.access import Scope
 from slimtrack.settings import Settings
 from slimtrack.stack.directory import free_ports
-from slimtrack.stack.processes import plan_api, plan_publisher, plan_workers
+from slimtrack.stack.processes import plan_api, plan_publisher, plan_workers, with_metrics
 from slimtrack.stack.servers import prepare_servers
 from slimtrack.stack.supervisor import Supervisor
 
@@ -180,7 +180,13 @@ def instrumented_processes(
         supervisor = Supervisor(on_line=print)
         callers = http.client.HTTPConnection(urlsplit(api.address).netloc, timeout=60)
         try:
-            supervisor.start([plan_publisher(counted), *plan_workers(counted)], [api])
+            # Measured as well: that must not cost a word.
+            *workers, api = with_metrics(
+                [plan_publisher(counted), *plan_workers(counted), api],
+                bind=f"127.0.0.1:{free_ports(1)[0]}",
+                api_bind=environment["SLIMTRACK_API_BIND"],
+            )
+            supervisor.start(workers, [api])
             system = Instrumented(connection, wires=wires, api=callers, token=token)
             # Every connection prepares its statements; the publisher's jobs run a first time.
             system.place_single(20)

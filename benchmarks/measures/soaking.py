@@ -3,7 +3,8 @@
 import statistics
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
 from benchmarks.figures import FaultError, Figures, Group, Scale
@@ -11,7 +12,7 @@ from benchmarks.load import Answers, offer
 from benchmarks.measures.flowing import check, drain
 from benchmarks.measures.growing import table_bytes
 from benchmarks.measures.responding import percentile
-from benchmarks.system import Database, System
+from benchmarks.system import Database, Processes, System
 
 _RATE: Final = 250.0
 _CONNECTIONS: Final = 32
@@ -29,12 +30,26 @@ _OUTBOX: Final = 1.1
 
 
 def soak(system: System, scale: Scale) -> Iterator[Figures]:
-    """Place 250 orders a second, open loop, and look at everything every 5 s."""
+    """Load the system steadily, and nothing beside."""
+    return steady_load(system, scale, beside=lambda _: nullcontext())
+
+
+def steady_load(
+    system: System,
+    scale: Scale,
+    *,
+    beside: Callable[[Processes], AbstractContextManager[None]],
+) -> Iterator[Figures]:
+    """Place 250 orders a second, open loop, beside something; look at everything every 5 s."""
     seconds = 60 * scale.minutes
     count, spans = int(_RATE * seconds), int((seconds - _SETTLING) / _INTERVAL)
     outbox: list[int] = []
     memory: list[Mapping[str, int]] = []
-    with system.processes(SLIMTRACK_STAGE_DELAYS="0") as processes, system.connect() as database:
+    with (
+        system.processes(SLIMTRACK_STAGE_DELAYS="0") as processes,
+        system.connect() as database,
+        beside(processes),
+    ):
         with offer(processes.api_url, connections=_CONNECTIONS, rate=_RATE, count=count) as answers:
             began = last = time.monotonic() + _SETTLING
             placed = len(_take(answers, until=began))
@@ -91,7 +106,7 @@ def _delivered(database: Database) -> int:
 
 
 def _orders(database: Database) -> int:
-    row = database.execute("SELECT count(*) FROM orders").fetchone()
+    row = database.execute("SELECT count(*) FROM orders WHERE flow = 'simulated'").fetchone()
     return int(row[0]) if row else 0
 
 

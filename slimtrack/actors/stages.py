@@ -65,8 +65,8 @@ def work_alone(
             counted = begin_attempt(row_id)
             if counted:
                 advance(row_id)
-            else:
-                failures.append(Failure(ids=[row_id], error=ProcessKilledError(), counted=True))
+        except ProcessKilledError as error:  # the attempt that did it was counted
+            failures.append(Failure(ids=[row_id], error=error, counted=True))
         except Exception as error:  # noqa: BLE001 - whatever the work raises is its row's failure
             failures.append(Failure(ids=[row_id], error=error, counted=counted))
             if is_infrastructure(error):

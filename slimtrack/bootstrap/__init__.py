@@ -6,9 +6,11 @@ from slimtrack.bootstrap.database import (
     open_access,
     open_auditing,
     open_dead_letters,
+    open_presence,
     open_pruning,
     open_tracking,
 )
+from slimtrack.bootstrap.errors import report_errors
 
 __all__ = [
     "let_in",
@@ -16,6 +18,8 @@ __all__ = [
     "open_access",
     "open_auditing",
     "open_dead_letters",
+    "open_presence",
     "open_pruning",
     "open_tracking",
+    "report_errors",
 ]

@@ -1,22 +1,34 @@
 """Puts the API together."""
 
 import atexit
+import threading
+import time
 from collections.abc import Callable
 from functools import partial
+from typing import Final
 from wsgiref.types import WSGIApplication
 
 from slimtrack import probes
+from slimtrack.bootstrap.dashboard import create_dashboard
 from slimtrack.bootstrap.database import CALLER_POOL_TIMEOUT, CALLER_SESSION, create_tracking
+from slimtrack.bootstrap.errors import report_errors
+from slimtrack.bootstrap.limits import limit_of_keys
+from slimtrack.bootstrap.traces import record_traces
+from slimtrack.bootstrap.tracking_page import create_tracking_page
 from slimtrack.http.app import create_app
 from slimtrack.http.auth import Authentication, Open, RateLimiting
 from slimtrack.redis.history_cache import HistoryCache
-from slimtrack.redis.rate_limiter import RateLimiter
 from slimtrack.settings import Settings
-from slimtrack.sql.pool import open_pool
+from slimtrack.sql.pool import measure, open_pool
 from slimtrack.sql.wakeup import WakeUp
 from slimtrack.telemetry import logs
+from slimtrack.telemetry.scraping import serve_metrics
 from slimtrack.use_cases.access import Access
+from slimtrack.use_cases.heartbeats import Heartbeat, Presence
 from slimtrack.use_cases.tracking import Tracking
+
+#: Seconds between two looks whether a sign of life is due.
+_SIGN: Final = 1.0
 
 
 def create_api(
@@ -27,6 +39,8 @@ def create_api(
     ``make_tracking`` may put others in the place of the use cases, to measure the app without them.
     """
     logs.configure(level=settings.log_level, form=settings.log_format)
+    report_errors(settings)
+    record_traces(settings, process="api")
     pool = open_pool(
         settings.database_url,
         application_name="slimtrack api",
@@ -35,25 +49,50 @@ def create_api(
         timeout=CALLER_POOL_TIMEOUT,
     )
     atexit.register(pool.close)
+    if settings.metrics_bind:
+        serve_metrics(settings.metrics_bind, measure=partial(measure, pool))
+    _give_signs_of_life(settings)
     access = Access(pool)
+    servers = {
+        "rabbitmq": partial(probes.rabbitmq_answers, settings.amqp_url),
+        "redis": partial(probes.redis_answers, settings.redis_url),
+    }
+    wake_up = WakeUp(settings.database_url).send
+    tracking = make_tracking(settings, pool, wake_up=wake_up)
+    take = limit_of_keys(settings)
+    pages = []
+    if settings.dashboard:
+        pages.append(
+            create_dashboard(
+                settings, pool, access, tracking=tracking, servers=servers, wake_up=wake_up
+            )
+        )
+    if settings.tracking_page:
+        pages.append(create_tracking_page(settings, pool))
     return create_app(
-        tracking=make_tracking(settings, pool, wake_up=WakeUp(settings.database_url).send),
+        tracking=tracking,
         cache=HistoryCache(settings.redis_url),
         authentication=(
             Authentication(access.authenticate) if settings.authentication else Open(access.anybody)
         ),
-        rate_limiting=_rate_limiting(settings),
-        dependencies={
-            "postgresql": partial(probes.postgresql_answers, pool),
-            "rabbitmq": partial(probes.rabbitmq_answers, settings.amqp_url),
-            "redis": partial(probes.redis_answers, settings.redis_url),
-        },
+        rate_limiting=RateLimiting(take) if take else None,
+        dependencies={"postgresql": partial(probes.postgresql_answers, pool), **servers},
+        who_works=Presence(pool).who_works,
         # Without RabbitMQ orders are accepted and wait in the outbox; without Redis nothing waits.
         required={"postgresql"},
+        measured=bool(settings.metrics_bind),
+        add_pages=pages,
     )
 
 
-def _rate_limiting(settings: Settings) -> RateLimiting | None:
-    if not (settings.authentication and settings.rate_limit):
-        return None
-    return RateLimiting(RateLimiter(settings.redis_url, per_minute=settings.rate_limit).take)
+def _give_signs_of_life(settings: Settings) -> None:
+    """Have it known that this process runs; whether it serves requests, gunicorn's master sees."""
+    heartbeat = Heartbeat(settings.database_url, kind="api")
+    atexit.register(heartbeat.close)
+
+    def beat() -> None:
+        while True:
+            heartbeat.beat()
+            time.sleep(_SIGN)
+
+    threading.Thread(target=beat, name="signs of life", daemon=True).start()

@@ -22,6 +22,7 @@ from slimtrack.sql.wakeup import WakeUp
 from slimtrack.use_cases.access import Access
 from slimtrack.use_cases.auditing import Auditing
 from slimtrack.use_cases.dead_letters import DeadLetters
+from slimtrack.use_cases.heartbeats import Presence
 from slimtrack.use_cases.pruning import OrderPruning, PruningError
 from slimtrack.use_cases.tracking import Tracking
 
@@ -61,7 +62,11 @@ def migrate(settings: Settings) -> list[str]:
 
 
 def let_in(settings: Settings, passwords: Mapping[Role, str]) -> None:
-    """Let roles log in with these passwords."""
+    """Let roles log in with these passwords.
+
+    Raises:
+        RoleError: there is no such role, or this user may not do it.
+    """
     with psycopg.connect(settings.database_url, autocommit=True) as connection:
         for role, password in passwords.items():
             allow_login(connection, role, password=password)
@@ -128,6 +133,17 @@ def open_auditing(settings: Settings) -> Iterator[Auditing]:
     """
     with _operating(settings) as (pool, _wake_up):
         yield Auditing(pool, deadlines=deadlines(settings))
+
+
+@contextmanager
+def open_presence(settings: Settings) -> Iterator[Presence]:
+    """Open the look at who works, for a command.
+
+    Raises:
+        UnavailableError: the database does not answer.
+    """
+    with _operating(settings) as (pool, _wake_up):
+        yield Presence(pool)
 
 
 @contextmanager

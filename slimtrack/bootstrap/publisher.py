@@ -7,28 +7,39 @@ from functools import partial
 from typing import Final
 
 from slimtrack.bootstrap.database import deadlines, open_auditing
+from slimtrack.bootstrap.errors import report_errors
+from slimtrack.bootstrap.traces import record_traces
 from slimtrack.broker.publishing import ConfirmedPublisher
 from slimtrack.broker.topology import EVENT_EXCHANGE
 from slimtrack.outbox import running
 from slimtrack.outbox.drain import Drain
 from slimtrack.outbox.fan_out import FanOut, publish_left
+from slimtrack.outbox.gauges import Gauges
 from slimtrack.outbox.partitions import Partitions
 from slimtrack.outbox.pruning import Pruning
 from slimtrack.outbox.publisher import PUBLISHER_SESSION, Publisher
 from slimtrack.outbox.reconciler import Reconciler
+from slimtrack.outbox.samples import Samples
+from slimtrack.process import notify_alive
 from slimtrack.routing import BY_STAGE
 from slimtrack.settings import Settings
-from slimtrack.sql.pool import OUTBOX_PLANS, Pool, open_pool
+from slimtrack.sql.pool import OUTBOX_PLANS, Pool, measure, open_pool
 from slimtrack.sql.wakeup import listen
 from slimtrack.telemetry import logs
+from slimtrack.telemetry.scraping import serve_metrics
 from slimtrack.use_cases.auditing import Auditing
 from slimtrack.use_cases.dead_letters import DeadLetters
+from slimtrack.use_cases.heartbeats import Heartbeat
 
 _POOL_TIMEOUT: Final = 5.0
 #: Seconds between two looks at what was lost or rejected, at what is late, and at every order.
 _RECONCILE: Final = 5.0
 _WATCH: Final = 60.0
 _SEARCH: Final = 3_600.0
+#: Seconds between two looks at what waits.
+_MEASURE: Final = 5.0
+#: Seconds between two samples of how the system fares.
+_SAMPLE: Final = 10.0
 #: Threads that publish events: while one waits for the broker, another asks the database.
 _FAN_OUTS: Final = 2
 #: Seconds between two looks at what is too old to be kept.
@@ -44,6 +55,8 @@ def run_publisher(settings: Settings, stopping: threading.Event) -> None:
         ThreadEndedError: the publishing thread ended by itself.
     """
     logs.configure(level=settings.log_level, form=settings.log_format)
+    report_errors(settings)
+    record_traces(settings, process="publisher")
     wanted = threading.Event()
     with (
         open_pool(
@@ -62,7 +75,10 @@ def run_publisher(settings: Settings, stopping: threading.Event) -> None:
             )
         ) as broker,
         _fan_outs(settings, pool) as fan_outs,
+        closing(Heartbeat(settings.database_url, kind="publisher")) as heartbeat,
     ):
+        if settings.metrics_bind:
+            serve_metrics(settings.metrics_bind, measure=partial(measure, pool))
         publisher = Publisher(
             pool,
             broker=broker,
@@ -73,14 +89,22 @@ def run_publisher(settings: Settings, stopping: threading.Event) -> None:
         )
         dead_letters = DeadLetters(pool, wake_up=publisher.wake_up)
         publishers: dict[str, running.PublishingThread] = {"publisher": publisher}
+        auditing, samples = Auditing(pool, deadlines=deadlines(settings)), Samples(pool)
+
+        def watch() -> None:
+            samples.stuck = auditing.watch()
+
         jobs: list[tuple[Callable[[], object], float]] = [
             (Reconciler(pool, broker=broker).reconcile, _RECONCILE),
             (Drain(dead_letters, broker=broker, amqp_url=settings.amqp_url).drain, _RECONCILE),
-            (Auditing(pool, deadlines=deadlines(settings)).watch, _WATCH),
+            (watch, _WATCH),
+            (samples.take, _SAMPLE),
             (partial(_search, settings), _SEARCH),
             (Pruning(pool, answer_lifetime=settings.answer_lifetime).prune, _PRUNE),
             (Partitions(pool).make_ahead, _PARTITIONS),
         ]
+        if settings.metrics_bind:
+            jobs.append((Gauges(pool).measure, _MEASURE))
         publishers |= {f"fan-out {number}": each for number, each in enumerate(fan_outs, 1)}
         if not fan_outs:
             # Switched off while rows were left, or on in other processes: nothing waits for ever.
@@ -91,11 +115,18 @@ def run_publisher(settings: Settings, stopping: threading.Event) -> None:
                 open_broker=partial(_open_event_broker, settings),
             )
             jobs.append((left, _RECONCILE))
+
+        def alive() -> None:
+            notify_alive()
+            heartbeat.beat()
+
+        heartbeat.beat()
         running.run(
             publishers,
             jobs=jobs,
             listen=partial(listen, settings.database_url),
             stopping=stopping,
+            alive=alive,
         )
 
 

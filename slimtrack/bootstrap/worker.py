@@ -1,24 +1,32 @@
 """Puts the broker of a worker process together, with its actors and middleware."""
 
 import atexit
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from functools import partial
 from pkgutil import resolve_name
 from typing import Final, cast
 
 from slimtrack.actors import stages
 from slimtrack.bootstrap.database import create_tracking, schedule_of
+from slimtrack.bootstrap.errors import report_errors
+from slimtrack.bootstrap.traces import record_traces
 from slimtrack.broker.broker import SlimBroker
 from slimtrack.broker.lifecycle import Lifecycle
+from slimtrack.broker.measuring import Measuring
 from slimtrack.broker.retries import Retries
+from slimtrack.broker.tracing import Tracing
 from slimtrack.domain.errors import SettingsError
 from slimtrack.domain.retry import Failure, RetryPolicy
 from slimtrack.domain.work import StageWork
+from slimtrack.process import notify_alive
 from slimtrack.routing import BY_QUEUE
 from slimtrack.settings import Settings
 from slimtrack.sql.errors import is_infrastructure
-from slimtrack.sql.pool import OUTBOX_PLANS, open_pool
+from slimtrack.sql.pool import OUTBOX_PLANS, measure, open_pool
 from slimtrack.sql.wakeup import WakeUp
-from slimtrack.telemetry import logs
+from slimtrack.telemetry import errors, logs, tracing
+from slimtrack.telemetry.scraping import serve_metrics
+from slimtrack.use_cases.heartbeats import Heartbeat
 from slimtrack.use_cases.retrying import Retrying
 from slimtrack.use_cases.working import Working
 
@@ -35,6 +43,8 @@ _POOL_TIMEOUT: Final = 5.0
 def create_broker(settings: Settings) -> SlimBroker:
     """Build the broker of one Dramatiq worker process, with its actors; call it after the fork."""
     logs.configure(level=settings.log_level, form=settings.log_format)
+    report_errors(settings)
+    record_traces(settings, process="worker")
     works = {stage: _find_work(path) for stage, path in settings.stage_work.items()}
     pool = open_pool(
         settings.database_url,
@@ -52,9 +62,29 @@ def create_broker(settings: Settings) -> SlimBroker:
     def settle(queue_name: str, failures: Sequence[Failure], policy: RetryPolicy) -> None:
         retrying.settle(BY_QUEUE[queue_name].stage, failures, policy)
 
+    heartbeat = Heartbeat(settings.database_url, kind="worker")
+
+    def alive(queue_names: Collection[str]) -> None:
+        notify_alive()
+        heartbeat.beat(queue_names)
+
+    def leave() -> None:
+        heartbeat.close()
+        errors.flush()
+
+    if settings.metrics_bind:
+        serve_metrics(settings.metrics_bind, measure=partial(measure, pool))
+    measuring = [Measuring()] if settings.metrics_bind else []
+    tracer = tracing.active()
+    traced = [Tracing(tracer)] if tracer else []
     broker = SlimBroker(
         settings.amqp_url,
-        middleware=[Lifecycle(), Retries(settle, is_outage=is_infrastructure)],
+        middleware=[
+            Lifecycle(alive, leave),
+            *traced,
+            Retries(settle, is_outage=is_infrastructure),
+            *measuring,
+        ],
     )
     policy = RetryPolicy(
         max_retries=settings.max_retries,

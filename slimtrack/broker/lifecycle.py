@@ -3,12 +3,14 @@
 import os
 import signal
 import threading
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
 import structlog
 from dramatiq import Broker, Middleware, Worker
 
 from slimtrack.process import die_with_parent, notify_ready
+from slimtrack.telemetry import errors
 
 _log: Final = structlog.get_logger()
 
@@ -23,9 +25,15 @@ class Lifecycle(Middleware):
 
     A killed Dramatiq master leaves its workers alive, and nothing in Dramatiq watches their
     threads: a worker that lost one would hold messages and do nothing with them.
+
+    Args:
+        alive: called every second in which the threads live, with the queues that they take from.
+        leave: called at the end: such a process ends without what Python does at an exit.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, alive: Callable[[Collection[str]], None], leave: Callable[[], None]) -> None:
+        self._alive = alive
+        self._leave = leave
         self._stopping = threading.Event()
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
@@ -39,6 +47,7 @@ class Lifecycle(Middleware):
     def after_worker_boot(self, broker: Broker, worker: Worker) -> None:
         """Report that messages are consumed, and watch the threads from now on."""
         del broker
+        self._alive(worker.consumers.keys())
         watchdog = threading.Thread(
             target=self._watch, args=(worker,), name="watchdog", daemon=True
         )
@@ -50,10 +59,17 @@ class Lifecycle(Middleware):
         del broker, worker
         self._stopping.set()
 
+    def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
+        """Take leave, when all work is done."""
+        del broker, worker
+        self._leave()
+
     def _watch(self, worker: Worker) -> None:
         while not self._stopping.wait(_INTERVAL):
             threads: list[Any] = [*worker.workers, *worker.consumers.values()]
             dead = [thread.name for thread in threads if not thread.is_alive()]
             if dead and not self._stopping.is_set():
                 _log.critical("worker.crippled", threads=dead)
+                errors.flush()
                 os._exit(_EXIT_CODE)
+            self._alive(worker.consumers.keys())

@@ -1,6 +1,7 @@
 """Confirmed publishing: many messages on the way at once, and a definite word on each."""
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from enum import Enum, auto
@@ -95,6 +96,8 @@ class ConfirmedPublisher:
         self._last_tag = 0
         #: How often messages may have been lost: new connections, and messages returned.
         self.disruptions = 0
+        #: When they last may have been, by the monotonic clock.
+        self.disrupted_at = 0.0
         self._thread = threading.Thread(target=self._run, name="confirmed-publisher", daemon=True)
         self._thread.start()
 
@@ -213,9 +216,13 @@ class ConfirmedPublisher:
     def _on_declared(self) -> None:
         if not self._ready:
             self._ready = True
-            self.disruptions += 1
+            self._note_disruption()
             _log.info("broker.connected")
         self._on_ready()
+
+    def _note_disruption(self) -> None:
+        self.disrupted_at = time.monotonic()
+        self.disruptions += 1
 
     def _on_channel_closed(self, _channel: Channel, error: BaseException) -> None:
         # A channel that the broker closed has forgotten its confirms: begin again.
@@ -296,7 +303,7 @@ class ConfirmedPublisher:
     ) -> None:
         """Note a message that no queue took; its ack follows. Bring the queue back."""
         self._returned.add(properties.message_id or "")
-        self.disruptions += 1
+        self._note_disruption()
         _log.warning("broker.returned", message_id=properties.message_id)
         self._declare(channel, on_count=None, on_done=self._on_declared)
 

@@ -10,6 +10,7 @@ from dramatiq.errors import ConnectionError as BrokerConnectionError
 from dramatiq.middleware import MiddlewareError
 
 from slimtrack.domain.retry import Failure, RetryPolicy, SetFailedError
+from slimtrack.telemetry import errors
 
 _log: Final = structlog.get_logger()
 
@@ -96,4 +97,5 @@ class Retries(Middleware):
             # Holding this message for ever would hold a thread with it. Its rows are safe:
             # they count as lost when their time is up, and are published again.
             _log.exception("failure.unsettled", message_id=message.message_id)
+            errors.report(error, queue=message.queue_name)
         self._thread.unsettled = None

@@ -9,7 +9,7 @@ import typer
 from slimtrack import probes
 from slimtrack.bootstrap import open_auditing
 from slimtrack.broker.topology import dead_letter_queue
-from slimtrack.commands.dead_letters import Operator, Reason, action_of
+from slimtrack.commands.options import Operator, Reason, action_of
 from slimtrack.commands.target import StateDir, read_settings
 from slimtrack.routing import BY_QUEUE
 
@@ -104,7 +104,7 @@ def reconcile(
         found = auditing.find_stranded()
         repaired = 0
         if apply and found:
-            action = action_of(operator, reason, operation=None)
+            action = action_of(operator, reason)
             repaired = auditing.repair(found, action=action)
     for order_id in found[:_EXAMPLES]:
         typer.echo(order_id)

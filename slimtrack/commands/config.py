@@ -13,7 +13,13 @@ from rich.text import Text
 
 from slimtrack.commands.target import StateDir, describe_unknown, directory_of, stack_meant
 from slimtrack.environment import Found, Source, find, mask
-from slimtrack.settings import STATE_DIRECTORY, Setting, Settings, declared_settings
+from slimtrack.settings import (
+    STATE_DIRECTORY,
+    Setting,
+    Settings,
+    declared_settings,
+    special_settings,
+)
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,7 +89,7 @@ def markdown_table() -> list[str]:
     return [
         "| variable | default | meaning |",
         "|---|---|---|",
-        *(_markdown_row(each) for each in (*declared_settings(), STATE_DIRECTORY)),
+        *(_markdown_row(each) for each in declared_settings() + special_settings()),
     ]
 
 

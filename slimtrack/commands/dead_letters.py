@@ -1,22 +1,20 @@
 """The inspection of dead letters: look at them, replay them, put them away."""
 
-import getpass
-import os
-import re
 import sys
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
 import typer
 
 from slimtrack.bootstrap import open_dead_letters
+from slimtrack.commands.options import UNITS, Operator, Reason, action_of, age_of
 from slimtrack.commands.target import StateDir, read_settings
-from slimtrack.domain.dead_letter import OperatorAction, Selection
+from slimtrack.domain.dead_letter import Selection
 from slimtrack.domain.order import STAGES, Status
 from slimtrack.use_cases.dead_letters import OperationRepeatedError
 
@@ -25,16 +23,6 @@ app = typer.Typer(
     no_args_is_help=True,
     help="Look at what was given up, replay it, or put it away.",
 )
-
-_UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
-
-
-def age_of(text: str) -> float:
-    """Read an age, in seconds."""
-    found = re.fullmatch(r"([0-9]{1,9})([smhd])", text)
-    if not found:
-        raise typer.BadParameter("must be a number and a unit, as in 90s, 15m, 2h or 3d.")
-    return float(int(found[1]) * _UNITS[found[2]])
 
 
 def _stage(text: str) -> Status:
@@ -68,13 +56,9 @@ NewerThan = Annotated[
 Discarded = Annotated[bool, typer.Option("--discarded", help="Those that were discarded instead.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, an object a line.")]
 All = Annotated[bool, typer.Option("--all", help="Every one; needed where nothing else selects.")]
-Reason = Annotated[str, typer.Option(help="Why; it is kept with who and when.")]
 Operation = Annotated[
     str | None,
     typer.Option(help="A name for this one operation: a second run of that name does nothing."),
-]
-Operator = Annotated[
-    str | None, typer.Option(help="Who does it.", show_default="the user of the system")
 ]
 
 
@@ -188,7 +172,7 @@ def replay(
     """
     selection = _select(ids, order, stage, error, group, older_than, newer_than, discarded)
     _require_choice(selection, everything)
-    action = action_of(operator, reason, operation)
+    action = action_of(operator, reason, operation=operation)
     with open_dead_letters(read_settings(state_dir)) as dead_letters:
         count = (
             dead_letters.count_rows(selection)
@@ -216,7 +200,7 @@ def edit(
     except msgspec.DecodeError as error:
         raise typer.BadParameter(f"--payload is no JSON object: {error}.") from error
     with open_dead_letters(read_settings(state_dir)) as dead_letters:
-        action = action_of(operator, reason, operation)
+        action = action_of(operator, reason, operation=operation)
         count = _once(partial(dead_letters.edit, letter_id, payload=value, action=action))
     typer.echo(f"{count} edited")
 
@@ -243,10 +227,8 @@ def discard(
     """
     selection = _select(ids, order, stage, error, group, older_than, newer_than, False)
     _require_choice(selection, everything)
-    if not 0 < len(reason) <= 500:
-        raise typer.BadParameter("--reason has 1 to 500 characters.")
+    action = action_of(operator, reason, operation=operation, needs_reason=True)
     with open_dead_letters(read_settings(state_dir)) as dead_letters:
-        action = action_of(operator, reason, operation)
         count = _once(partial(dead_letters.discard, selection, action=action))
     if as_json:
         _print_json([{"discarded": count}])
@@ -318,16 +300,6 @@ def _once(act: Callable[[], int]) -> int:
         return 0
 
 
-def action_of(operator: str | None, reason: str, operation: str | None) -> OperatorAction:
-    """Say who acts, by default the user of the system, why, and under which name."""
-    if operator is None:
-        try:
-            operator = getpass.getuser()
-        except (KeyError, OSError):  # a container may have no name for its user
-            operator = f"uid {os.getuid()}"
-    return OperatorAction(operator=operator, reason=reason, operation=operation)
-
-
 def _print_entry(name: str, *facts: str, error: str) -> None:
     """Print two lines: nothing that a next command needs is ever cut to fit a table."""
     typer.echo(f"{typer.style(name, bold=True)}  {'  '.join(facts)}")
@@ -341,7 +313,7 @@ def _print_json(values: Iterable[object]) -> None:
 
 def _ago(time: datetime) -> str:
     seconds = (datetime.now(UTC) - time).total_seconds()
-    for unit, size in reversed(_UNITS.items()):
+    for unit, size in reversed(UNITS.items()):
         if seconds >= 2 * size:
             return f"{seconds // size:.0f}{unit} ago"
     return "now"

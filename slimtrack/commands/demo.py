@@ -21,7 +21,7 @@ from slimtrack.commands.stack import start_detached, stop_stack
 from slimtrack.commands.target import StateDir, directory_of
 from slimtrack.domain.errors import StackError
 from slimtrack.domain.order import FINAL, JOURNEY, Status
-from slimtrack.stack.state import StackState, running_stack
+from slimtrack.local.state import StackState, running_stack
 
 #: Delays of a stack that the demo starts itself, so that it ends before anyone is bored.
 _DELAYS: Final = "2,2,2,2"

@@ -36,6 +36,7 @@ from slimtrack.commands.rows import (
     tell_format,
 )
 from slimtrack.commands.target import StateDir, read_settings
+from slimtrack.commands.timeline import print_timeline
 from slimtrack.domain.access import DEFAULT_TENANT_NAME, Tenant
 from slimtrack.domain.errors import FieldError, UnavailableError
 from slimtrack.domain.event import EventKind, OrderEvent
@@ -138,12 +139,27 @@ def track(
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Go on until the order is final.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print an event as JSON a line.")] = False,
+    timeline: Annotated[
+        bool, typer.Option("--timeline", help="Also what happened behind it, and what is awaited.")
+    ] = False,
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", help="Print an event as JSON a line, or the timeline as JSON."),
+    ] = False,
 ) -> None:
     """Print an order's history."""
     wanted = _read_order(order_id)
+    if timeline and follow:
+        raise typer.BadParameter("--timeline is of now: it cannot be followed.")
     console = Console(highlight=False, soft_wrap=True)
     with open_tracking(read_settings(state_dir, only_looks=True)) as tracking:
+        if timeline:
+            told = tracking.timeline(wanted)
+            if as_json:
+                typer.echo(msgspec.json.encode(told))
+            else:
+                print_timeline(told, console=console)
+            return
         seen = 0
         try:
             while True:

@@ -8,8 +8,10 @@ import structlog
 import typer
 
 from slimtrack import bootstrap
+from slimtrack.environment import find
 from slimtrack.routing import BY_QUEUE
 from slimtrack.settings import Settings, unknown_in
+from slimtrack.sql.roles import Role
 from slimtrack.stack.processes import (
     api_command,
     publisher_command,
@@ -22,12 +24,16 @@ _log: Final = structlog.get_logger()
 
 
 def migrate() -> None:
-    """Apply the migrations that the database lacks."""
-    applied = bootstrap.migrate(_settings())
+    """Apply the migrations that the database lacks; let in the roles whose passwords are set."""
+    settings, passwords = _settings(), _passwords()
+    applied = bootstrap.migrate(settings)
     for name in applied:
         typer.echo(f"Applied {name}.")
     if not applied:
         typer.echo("The database is up to date.")
+    if passwords:
+        bootstrap.let_in(settings, passwords)
+        typer.echo(f"{', '.join(passwords)} may log in.")
 
 
 def api() -> None:
@@ -55,9 +61,15 @@ def worker(
     _become(worker_command(settings, queues=queues or []))
 
 
+def _passwords() -> dict[Role, str]:
+    """Return the roles' passwords that are set, as in SLIMTRACK_API_PASSWORD for slimtrack_api."""
+    found = {role: find(f"{role.upper()}_PASSWORD", os.environ, secret=True) for role in Role}
+    return {role: password.text for role, password in found.items() if password}
+
+
 def _settings() -> Settings:
     settings = Settings.from_environment()
-    logs.configure(level=settings.log_level, form=settings.log_format)
+    logs.configure(level=settings.log_level, form=settings.log_format, uncaught=False)
     for name, nearest in unknown_in(os.environ).items():
         _log.warning("setting.ignored", setting=name, nearest=nearest)
     return settings

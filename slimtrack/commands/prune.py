@@ -8,8 +8,8 @@ import msgspec
 import typer
 from rich.console import Console
 
-from slimtrack.bootstrap import open_pruning
-from slimtrack.commands.dead_letters import age_of
+from slimtrack.bootstrap import open_pruning, report_errors
+from slimtrack.commands.options import age_of
 from slimtrack.commands.target import StateDir, read_settings
 from slimtrack.use_cases.pruning import Plan, Pruned
 
@@ -36,6 +36,7 @@ def prune(
     decided. Run it again after whatever interrupted it: it goes on where it was.
     """
     settings = read_settings(state_dir)
+    report_errors(settings)
     if archive and not archive.is_dir():
         raise typer.BadParameter(f"{archive} is no directory.", param_hint="--archive")
     with open_pruning(settings) as pruning:

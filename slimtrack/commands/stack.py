@@ -18,16 +18,19 @@ from rich.table import Table
 from rich.text import Text
 
 from slimtrack import bootstrap
+from slimtrack.commands.presence import show_presence
 from slimtrack.commands.target import StateDir, describe_unknown, directory_of
 from slimtrack.domain.access import DEFAULT_TENANT_NAME, Scope
 from slimtrack.domain.errors import StackError
+from slimtrack.environment import variables_of
+from slimtrack.local.state import Phase, ProcessState, StackState, running_stack
 from slimtrack.settings import Settings
 from slimtrack.sql.roles import Role
 from slimtrack.stack.directory import StateDirectory
 from slimtrack.stack.host import Interrupted, run_stack
 from slimtrack.stack.logfile import follow as follow_log
 from slimtrack.stack.logfile import read_last
-from slimtrack.stack.state import Phase, ProcessState, StackState, running_stack
+from slimtrack.stack.provision import POSTGRESQL
 
 #: Exit codes of `status`, as systemctl has them where it says the same.
 _NOT_READY: Final = 1
@@ -51,6 +54,8 @@ def up(
     if detach:
         stack = start_detached(directory)
         typer.echo(f"Everything is ready; the API is at {stack.api_url}")
+        if stack.dashboard_url:
+            typer.echo(f"Dashboard: {stack.dashboard_url}")
         typer.echo(f"An API key for development: {stack.api_key}")
         typer.echo("`slimtrack status` shows its processes, `slimtrack logs --follow` their log,")
         typer.echo("`slimtrack down` stops it.")
@@ -73,9 +78,16 @@ def status(
     state_dir: StateDir = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show each process: 0 = all ready, 1 = something is not, 3 = not running."""
+    """Show each process: 0 = all ready, 1 = something is not, 3 = not running.
+
+    Those of the stack; where none runs, those of the system whose DATABASE_URL is set, on whatever
+    machines they are.
+    """
     directory = directory_of(state_dir)
     stack = running_stack(directory)
+    if not stack and variables_of(POSTGRESQL.url_variable, os.environ, secret=True):
+        show_presence(Settings.from_environment(), as_json=as_json)
+        return
     if as_json:
         processes = msgspec.to_builtins(stack.processes) if stack else []
         document = {
@@ -84,6 +96,7 @@ def status(
             "state_dir": str(directory),
             "pid": stack.pid if stack else None,
             "api_url": stack.api_url if stack else None,
+            "dashboard_url": stack.dashboard_url if stack else None,
             "processes": processes,
         }
         typer.echo(msgspec.json.format(msgspec.json.encode(document)))
@@ -206,7 +219,7 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> None:
 
 def _print_status(stack: StackState) -> None:
     table = Table(box=None, pad_edge=False)
-    for title in ("PROCESS", "STATE", "PID", "RESTARTS", "FOR", "ADDRESS"):
+    for title in ("PROCESS", "STATE", "PID", "RESTARTS", "FOR", "ADDRESS", "METRICS"):
         table.add_column(title, justify="right" if title in {"PID", "RESTARTS", "FOR"} else "left")
     for each in stack.processes:
         colour = "green" if each.phase is Phase.READY else "yellow"
@@ -217,6 +230,7 @@ def _print_status(stack: StackState) -> None:
             str(each.restarts),
             _duration(time.time() - each.since),
             each.address,
+            each.metrics,
         )
     Console(soft_wrap=True).print(table)
 
@@ -248,4 +262,6 @@ class _Printer:
 
     def ready(self, stack: StackState) -> None:
         self.report(f"An API key for development: {stack.api_key}")
+        if stack.dashboard_url:
+            self.report(f"Dashboard: {stack.dashboard_url}")
         self.report(f"Everything is ready; the API is at {stack.api_url}. Ctrl-C stops it.")

@@ -9,10 +9,10 @@ import typer
 
 from slimtrack.domain.errors import SettingsError, StackError
 from slimtrack.environment import find, variables_of
+from slimtrack.local.state import StackState, running_stack
 from slimtrack.settings import STATE_DIRECTORY, Settings, unknown_in
 from slimtrack.stack.directory import default_directory
 from slimtrack.stack.provision import POSTGRESQL
-from slimtrack.stack.state import StackState, running_stack
 
 #: The option that all commands share which deal with a local stack.
 StateDir = Annotated[

@@ -1,7 +1,8 @@
 """Dead letters: what was given up, kept until a person decides."""
 
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -36,6 +37,16 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     discard_reason: str | None
 
 
+class StoredDeadLetter(NamedTuple):
+    """What a row became that was given up just now."""
+
+    id: int
+    outbox_id: int
+    order_id: UUID
+    attempts: int
+    correlation_id: str | None
+
+
 class DeadLetterGroup(msgspec.Struct, frozen=True, kw_only=True):
     """Dead letters of one cause; ``error`` is what the latest of them says."""
 
@@ -55,8 +66,10 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         ids: one of these.
         order_id: of this order.
         stage: of this stage.
-        error: with this text in the error or its type, in any case.
+        error: with this text in the error, in any case.
+        error_type: of this type.
         fingerprint: of this group.
+        up_to: none that was stored after this one.
         older_than: given up at least so many seconds ago.
         newer_than: given up at most so many seconds ago.
         discarded: those that were discarded, instead of those that were not.
@@ -66,18 +79,55 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     order_id: UUID | None = None
     stage: Status | None = None
     error: str | None = None
+    error_type: str | None = None
     fingerprint: str | None = None
+    up_to: int | None = None
     older_than: float | None = None
     newer_than: float | None = None
     discarded: bool = False
 
 
-class OperatorAction(msgspec.Struct, frozen=True, kw_only=True):
-    """What an operator does to dead letters, and why.
+class DeadLetterPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Some of the dead letters that are meant, the latest first, and how many there are in all.
 
-    ``operation`` names this one action, so that a repeat of it does nothing.
+    Attributes:
+        letters: those of the page.
+        groups: by cause, of all that are meant.
+        count: how many are meant.
+        is_more: whether there are more than were counted, which are the oldest.
+        last: the latest of those that were counted; None where there is none.
+        next_before: where the next page begins; None on the last.
     """
 
-    operator: str
-    reason: str = ""
-    operation: str | None = None
+    letters: Sequence[DeadLetter]
+    groups: Sequence[DeadLetterGroup]
+    count: int
+    is_more: bool
+    last: int | None
+    next_before: int | None
+
+    @property
+    def rows(self) -> int:
+        """How many of those that were counted could be replayed: messages have no stage."""
+        return sum(group.count for group in self.groups if group.stage)
+
+
+class ReplayProgress(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of the rows of a replay: through their stage, dead again, or neither yet.
+
+    Attributes:
+        replayed: those that are still known of.
+        through: those through their stage.
+        delivered: those of them whose orders are delivered.
+        dead: those that were given up again.
+    """
+
+    replayed: int
+    through: int
+    delivered: int
+    dead: int
+
+    @property
+    def waiting(self) -> int:
+        """Those that are neither yet."""
+        return self.replayed - self.through - self.dead

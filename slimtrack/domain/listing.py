@@ -14,10 +14,10 @@ _LAST = UUID(int=(1 << 128) - 1)
 
 
 class Listing(msgspec.Struct, frozen=True, kw_only=True):
-    """A list of a tenant's orders, newest first unless it says otherwise.
+    """A list of orders, newest first unless it says otherwise.
 
     Attributes:
-        tenant_id: whose orders.
+        tenant_id: whose orders; None for anybody's.
         statuses: in one of these.
         reference: with this reference.
         tracking_number: with this tracking number.
@@ -29,7 +29,7 @@ class Listing(msgspec.Struct, frozen=True, kw_only=True):
         oldest_first: the other way round.
     """
 
-    tenant_id: int
+    tenant_id: int | None
     statuses: frozenset[Status] = frozenset(Status)
     reference: str | None = None
     tracking_number: int | None = None
@@ -50,6 +50,11 @@ class Listing(msgspec.Struct, frozen=True, kw_only=True):
             "metadata": self.metadata or None,
         }
         return tuple(name for name, value in asked.items() if value is not None)
+
+    @property
+    def is_of_all(self) -> bool:
+        """Whether the orders of all tenants are meant, in all statuses."""
+        return self.tenant_id is None and self.statuses == frozenset(Status)
 
     @property
     def is_plain(self) -> bool:

@@ -65,6 +65,11 @@ _PARTICULAR: Final = re.compile(
 )
 
 
+def without_particulars(text: str) -> str:
+    """Return what an error says without ids, numbers and quoted text."""
+    return _PARTICULAR.sub("?", text)
+
+
 def fingerprint(error: BaseException) -> str:
     """Return the same 16 hexadecimal digits for failures of one cause.
 
@@ -72,6 +77,6 @@ def fingerprint(error: BaseException) -> str:
     function that raised it.
     """
     frames = traceback.extract_tb(error.__traceback__)
-    said = _PARTICULAR.sub("?", str(error))
+    said = without_particulars(str(error))
     cause = f"{type(error).__qualname__}\n{said}\n{frames[-1].name if frames else ''}"
     return hashlib.sha256(cause.encode("utf-8", "replace")).hexdigest()[:16]

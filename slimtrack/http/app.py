@@ -1,6 +1,6 @@
 """Puts the resources together into a WSGI app."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import falcon
@@ -21,9 +21,14 @@ from slimtrack.http.orders import (
     OrderHistory,
     OrderItem,
     OrderReports,
+    OrderTimeline,
 )
+from slimtrack.http.pages.assets import Assets
 from slimtrack.redis.history_cache import HistoryCache
 from slimtrack.use_cases.tracking import Tracking
+
+#: Adds pages for people to an app.
+AddPages = Callable[[falcon.App[Any, Any]], None]
 
 
 def create_app(
@@ -34,6 +39,9 @@ def create_app(
     rate_limiting: RateLimiting | None = None,
     dependencies: Mapping[str, Callable[[], bool]],
     required: Collection[str],
+    who_works: Callable[[], Mapping[str, bool | None]] = dict,
+    measured: bool = False,
+    add_pages: Sequence[AddPages] = (),
 ) -> falcon.App[Any, Any]:
     """Build the WSGI app.
 
@@ -44,13 +52,18 @@ def create_app(
         rate_limiting: how often; None for as often as they like.
         dependencies: by name, whether a server answers; quick, and never raises.
         required: names of the dependencies without which the app is not ready.
+        who_works: by name, whether such a process works, None where that is not known; as quick.
+        measured: whether anybody wants to know how many requests there are, and how long they take.
+        add_pages: each adds pages for people.
     """
     app = falcon.App()
     encoder = falcon.media.JSONHandler(dumps=msgspec.json.encode, loads=msgspec.json.decode)
     app.resp_options.media_handlers = falcon.media.Handlers(
         {falcon.MEDIA_JSON: encoder, problems.MEDIA_TYPE: encoder}
     )
-    middleware.install(app, authentication=authentication, rate_limiting=rate_limiting)
+    middleware.install(
+        app, authentication=authentication, rate_limiting=rate_limiting, measured=measured
+    )
     problems.install(app)
     app.add_route("/api/flow", FlowDocument())
     app.add_route("/api/orders", OrderCollection(tracking))
@@ -60,8 +73,15 @@ def create_app(
     app.add_route("/api/orders/{order}/corrections", OrderCorrections(tracking))
     app.add_route("/api/orders/{order}/events", OrderHistory(tracking, cache=cache))
     app.add_route("/api/orders/{order}/reports", OrderReports(tracking))
+    app.add_route("/api/orders/{order}/timeline", OrderTimeline(tracking))
     app.add_route("/docs", Documentation())
     app.add_route("/openapi.json", OpenApiDocument())
     app.add_route("/health/live", LivenessProbe())
-    app.add_route("/health/ready", ReadinessProbe(dependencies, required=required))
+    app.add_route(
+        "/health/ready", ReadinessProbe(dependencies, required=required, who_works=who_works)
+    )
+    if add_pages:
+        app.add_route("/assets/{digest}/{name}", Assets())
+    for add in add_pages:
+        add(app)
     return app

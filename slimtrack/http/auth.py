@@ -1,7 +1,6 @@
 """Who may do what over the API: `Authorization: Bearer stk_…`."""
 
 from collections.abc import Callable, Mapping
-from ipaddress import ip_address
 from math import ceil
 from typing import Final
 
@@ -9,6 +8,7 @@ import falcon
 
 from slimtrack.domain.access import Principal, Scope
 from slimtrack.http import problems
+from slimtrack.http.addresses import is_this_machine, means_this_machine
 from slimtrack.redis.rate_limiter import Allowance
 
 #: Which scope each method of a resource needs; None for those that are open to anybody.
@@ -76,8 +76,14 @@ class Open:
         Whatever address the server listens on, and whoever started it: nobody else is let in, nor
         whoever asks through a proxy on this machine.
         """
-        if not _is_loopback(req.remote_addr) or any(map(req.get_header, _PASSED_ON)):
+        if not is_this_machine(req.remote_addr) or any(map(req.get_header, _PASSED_ON)):
             raise problems.closed("Without API keys only this machine may ask (SLIMTRACK_AUTH).")
+        # Any website may have its own name lead its visitors' browsers here.
+        host = req.get_header("Host")
+        if host is not None and not means_this_machine(host):
+            raise problems.closed(
+                "Without API keys (SLIMTRACK_AUTH) ask for localhost or 127.0.0.1, no other name."
+            )
         if _scope_for(req, resource):
             req.context.principal = self._find()
 
@@ -122,8 +128,13 @@ class RateLimiting:
         left = f'"key";r={allowance.remaining};t={ceil(allowance.reset)}'
         resp.set_header("RateLimit-Policy", f'"key";q={allowance.limit};w=60')
         resp.set_header("RateLimit", left)
-        if not allowance.allowed:
-            raise problems.rate_limited(allowance.limit, wait=max(1, ceil(allowance.reset)))
+        refuse_excess(allowance)
+
+
+def refuse_excess(allowance: Allowance) -> None:
+    """Answer 429 where more is asked than may be."""
+    if not allowance.allowed:
+        raise problems.rate_limited(allowance.limit, wait=max(1, ceil(allowance.reset)))
 
 
 def _token_of(req: falcon.Request) -> str:
@@ -136,10 +147,3 @@ def _token_of(req: falcon.Request) -> str:
     if scheme.lower() != _SCHEME:
         raise problems.unauthenticated("Authorization has to be: Bearer stk_….")
     return token.strip()
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        return ip_address(address).is_loopback
-    except ValueError:  # a socket of this machine's has none
-        return not address

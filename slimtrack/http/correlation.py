@@ -6,15 +6,22 @@ from typing import Final
 
 import falcon
 
+from slimtrack.domain import traceparent
+
 HEADER: Final = "X-Request-ID"
 _VALID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 def correlation_id_of(req: falcon.Request) -> str:
-    """Return the caller's id if it is fit for a log and a header, else one that is made once."""
+    """Return the caller's id if it is fit for a log and a header, else that of the caller's trace.
+
+    Where there is neither, one is made, once.
+    """
     if "correlation_id" not in req.context:
         given = req.get_header(HEADER)
-        is_valid = given and _VALID.fullmatch(given)
-        req.context.correlation_id = given if is_valid else secrets.token_hex(16)
+        if not (given and _VALID.fullmatch(given)):
+            parent = traceparent.read(req.get_header("traceparent"))
+            given = parent.trace_id if parent else secrets.token_hex(16)
+        req.context.correlation_id = given
     correlation_id: str = req.context.correlation_id
     return correlation_id

@@ -6,10 +6,13 @@ from typing import Any, Final
 
 import falcon
 import structlog
+from prometheus_client import Histogram
 
 from slimtrack.http import problems
 from slimtrack.http.auth import Authentication, Open, RateLimiting
 from slimtrack.http.correlation import HEADER, correlation_id_of
+from slimtrack.http.tracing import Tracing
+from slimtrack.telemetry import metrics, tracing
 
 _log: Final = structlog.get_logger()
 _level: Final = logging.getLogger(__name__)
@@ -32,14 +35,18 @@ class RequestScope:
         resource: object,  # noqa: ARG002 - Falcon's signature
         req_succeeded: bool,  # noqa: ARG002, FBT001 - Falcon's signature
     ) -> None:
-        """Write the line: errors of ours always, all else only if somebody wants to know."""
+        """Write the line: errors of ours always, all else only if somebody wants to know.
+
+        A server that is away is an error as well, but none that this line can tell more of; an
+        error that nobody expected has a line of its own already.
+        """
         if "started" not in req.context:  # refused by Falcon before any middleware
             self.process_request(req, resp)
-        failed = resp.status_code >= 500
+        failed = resp.status_code >= 500 and "failed" not in req.context
         # Asked first, as structlog needs longer to find out that nobody wants to know.
         if failed or _level.isEnabledFor(logging.DEBUG):
             _log.log(
-                logging.ERROR if failed else logging.DEBUG,
+                logging.WARNING if failed else logging.DEBUG,
                 "request.served",
                 method=req.method,
                 route=req.uri_template,
@@ -48,6 +55,33 @@ class RequestScope:
             )
         # The thread serves others, and logs between requests.
         structlog.contextvars.unbind_contextvars("correlation_id")
+
+
+class Measuring:
+    """Takes the time of each request, by its route, its method and the class of its status.
+
+    Has to stand before ``RequestScope``, which knows when each began: answers pass in reverse.
+    """
+
+    def __init__(self) -> None:
+        self._series: dict[tuple[str, str, int], Histogram] = {}
+
+    def process_response(
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,
+        resource: object,  # noqa: ARG002 - Falcon's signature
+        req_succeeded: bool,  # noqa: ARG002, FBT001 - as above
+    ) -> None:
+        """Observe it."""
+        method = req.method if req.method in falcon.HTTP_METHODS else "other"
+        key = req.uri_template or "none", method, resp.status_code // 100
+        series = self._series.get(key)
+        if series is None:
+            route, method, status = key
+            series = metrics.HTTP_DURATION.labels(route, method, f"{status}xx")
+            self._series[key] = series
+        series.observe(time.perf_counter() - req.context.started)
 
 
 class Acceptance:
@@ -97,8 +131,13 @@ def install(
     *,
     authentication: Authentication | Open,
     rate_limiting: RateLimiting | None,
+    measured: bool,
 ) -> None:
     """Add all of them, in the order in which requests pass them."""
+    if tracer := tracing.active():
+        app.add_middleware(Tracing(tracer))
+    if measured:
+        app.add_middleware(Measuring())
     app.add_middleware([RequestScope(), SecurityHeaders(), Acceptance(), authentication])
     if rate_limiting:
         app.add_middleware(rate_limiting)

@@ -108,6 +108,22 @@ class OrderHistory:
         return history
 
 
+class OrderTimeline:
+    """`/api/orders/{order}/timeline`."""
+
+    scopes: ClassVar[Scopes] = {"GET": Scope.ORDERS_READ}
+
+    def __init__(self, tracking: Tracking) -> None:
+        self._tracking = tracking
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, order: str) -> None:
+        """Return all that happened to one order, each after what caused it."""
+        principal = req.context.principal
+        told = self._tracking.timeline(queries.read_order(order), tenant_id=principal.tenant_id)
+        sees_all = Scope.OPERATOR in principal.scopes
+        resp.media = told if sees_all else told.without_internals()
+
+
 class OrderCancellation:
     """`/api/orders/{order}/cancel`."""
 

@@ -19,6 +19,7 @@ from slimtrack.domain.errors import (
 )
 from slimtrack.domain.idempotency import KeyInUseError, KeyReusedError
 from slimtrack.http.correlation import correlation_id_of
+from slimtrack.telemetry import errors, tracing
 
 MEDIA_TYPE: Final = "application/problem+json"
 
@@ -61,6 +62,9 @@ _FALCONS_OWN: Final = {
     HTTPStatus.NOT_FOUND: "path-not-found",
     HTTPStatus.METHOD_NOT_ALLOWED: "method-not-allowed",
 }
+
+#: What a resource for people has in its request's context as ``show_problem``: answers with a page.
+ShowProblem = Callable[[falcon.Request, falcon.Response, Mapping[str, Any]], None]
 
 _log: Final = structlog.get_logger()
 
@@ -129,6 +133,11 @@ def problem_of(error: SlimTrackError) -> Problem | None:
     return answer(error) if answer else None
 
 
+def path_not_found() -> Problem:
+    """Say that there is nothing here."""
+    return Problem("path-not-found", "There is nothing at this address.")
+
+
 def malformed_body(detail: str) -> Problem:
     """Say that the body is not what its Content-Type says, or did not arrive."""
     return Problem("malformed-body", detail)
@@ -191,6 +200,25 @@ def rate_limited(most: int, *, wait: int) -> Problem:
         "rate-limited",
         f"The API key may make {most} requests a minute. Try again in {wait} s.",
         headers={"Retry-After": str(wait)},
+    )
+
+
+def too_many_streams() -> Problem:
+    """Say that this process serves no more streams."""
+    return Problem(
+        "unavailable",
+        "Too many pages are open. Close one, or try again in a moment.",
+        headers={"Retry-After": "5"},
+    )
+
+
+def too_many_streams_of_one(most: int) -> Problem:
+    """Say how many streams one owner may have."""
+    return Problem(
+        "rate-limited",
+        f"As many pages follow what happens as one visitor or key may have open: {most}."
+        " Close one, and try again.",
+        headers={"Retry-After": "5"},
     )
 
 
@@ -266,7 +294,18 @@ def _raise_problem(answer: Callable[[Any], Problem]) -> _Handler:
 def _answer_unexpected(
     req: falcon.Request, _resp: falcon.Response, error: Exception, _params: dict[str, Any]
 ) -> None:
+    req.context.failed = True
     _log.error("request.failed", method=req.method, route=req.uri_template, exc_info=error)
+    tracer = tracing.active()
+    if tracer:
+        tracer.record(error)
+    errors.report(
+        error,
+        method=req.method,
+        route=req.uri_template,
+        correlation_id=correlation_id_of(req),
+        trace_id=structlog.contextvars.get_contextvars().get("trace_id"),
+    )
     raise Problem(
         "internal-error",
         "Something went wrong on our side; the request_id of this answer leads to the cause.",
@@ -274,5 +313,10 @@ def _answer_unexpected(
 
 
 def _serialize(req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError) -> None:
+    document = document_of(error, request_id=correlation_id_of(req))
+    show: ShowProblem | None = req.context.get("show_problem")
+    if show:
+        show(req, resp, document)
+        return
     resp.content_type = MEDIA_TYPE
-    resp.media = document_of(error, request_id=correlation_id_of(req))
+    resp.media = document

@@ -51,8 +51,10 @@ PARAMETERS: Final = (
 )
 
 
-def read_list_query(parameters: Mapping[str, str | list[str]], *, tenant_id: int) -> ListQuery:
-    """Return the list that query parameters ask for.
+def read_list_query(
+    parameters: Mapping[str, str | list[str]], *, tenant_id: int | None
+) -> ListQuery:
+    """Return the list that query parameters ask for; without a tenant, of anybody's orders.
 
     Raises:
         Problem: parameters are unknown, repeated, out of range or exclude each other.

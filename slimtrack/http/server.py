@@ -5,6 +5,7 @@ The names are those of gunicorn's settings.
 
 import logging
 import os
+import resource
 import signal
 import socket
 import struct
@@ -15,13 +16,18 @@ from slimtrack.domain.errors import SettingsError
 from slimtrack.process import die_with_parent
 from slimtrack.settings import Settings
 from slimtrack.telemetry import logs
+from slimtrack.telemetry.sharing import forget_metrics, share_metrics
 
 try:
     _settings: Final = Settings.from_environment()
+    if _settings.metrics_bind:
+        # Now, before gunicorn imports the worker class, and prometheus-client with it.
+        share_metrics(master=os.getpid())
 except SettingsError as error:
     sys.exit(str(error))
 
 bind = _settings.api_bind
+forwarded_allow_ips = ",".join(map(str, _settings.trusted_proxies))
 worker_class = "slimtrack.http.gunicorn_worker.SlimWorker"
 workers = _settings.api_workers
 threads = _settings.api_threads
@@ -69,3 +75,22 @@ def post_fork(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn's si
     die_with_parent(signal.SIGKILL)
     if os.getppid() != worker.ppid:  # it ended before it could be watched
         sys.exit()
+    # 1,000 connections and as many streams are more than the usual 1,024 files; a worker that may
+    # not accept ends.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def child_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn's signature
+    """Take back what only a living worker measures; what it has counted stays."""
+    if _settings.metrics_bind:
+        # Not above: it looks at the environment when it is imported.
+        from prometheus_client import multiprocess  # noqa: PLC0415 - as above
+
+        multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+
+
+def on_exit(server: Any) -> None:  # noqa: ARG001 - gunicorn's signature
+    """Leave nothing behind."""
+    if _settings.metrics_bind:
+        forget_metrics(master=os.getpid())

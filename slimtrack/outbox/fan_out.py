@@ -13,6 +13,7 @@ from slimtrack.broker.events import EventMessage
 from slimtrack.broker.publishing import ConfirmedPublisher, Outcome
 from slimtrack.outbox.floors import Floors
 from slimtrack.outbox.loop import FLOOR_LIFETIME, LONGEST_SLEEP, publish_until
+from slimtrack.outbox.measuring import count_outcomes
 from slimtrack.outbox.outages import tolerated
 from slimtrack.outbox.publisher import PUBLISH_TIMEOUT
 from slimtrack.sql import outbox
@@ -76,6 +77,7 @@ class FanOut:
                 return 0
             messages = [EventMessage(each) for each in due]
             outcomes = self._broker.publish(messages, timeout=PUBLISH_TIMEOUT)
+            count_outcomes("event", outcomes)
             rows: dict[Outcome, list[int]] = {outcome: [] for outcome in Outcome}
             for event, outcome in zip(due, outcomes, strict=True):
                 rows[outcome].append(event.row_id)

@@ -11,6 +11,7 @@ import structlog
 from slimtrack.broker.publishing import ConfirmedPublisher
 from slimtrack.sql.errors import is_infrastructure
 from slimtrack.sql.pool import Pool
+from slimtrack.telemetry.scrubbing import first_line
 
 _log: Final = structlog.get_logger()
 
@@ -61,6 +62,6 @@ def publish_until(
         except psycopg.Error as error:
             if not is_infrastructure(error):
                 raise
-            _log.warning("database.unreachable", error=str(error))
+            _log.warning("database.unreachable", error=first_line(str(error)))
             stopping.wait(_RETRY)
             pool.check()

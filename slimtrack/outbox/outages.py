@@ -8,6 +8,7 @@ import psycopg
 import structlog
 
 from slimtrack.sql.errors import is_infrastructure
+from slimtrack.telemetry.scrubbing import first_line
 
 _log: Final = structlog.get_logger()
 
@@ -24,4 +25,4 @@ def tolerated() -> Iterator[None]:
     except psycopg.Error as error:
         if not is_infrastructure(error):
             raise
-        _log.warning("database.unreachable", error=str(error))
+        _log.warning("database.unreachable", error=first_line(str(error)))

@@ -5,8 +5,9 @@ from typing import Final
 import structlog
 
 from slimtrack.outbox.outages import tolerated
-from slimtrack.sql import idempotency
+from slimtrack.sql import idempotency, processes, watching
 from slimtrack.sql.pool import Pool
+from slimtrack.use_cases.heartbeats import FORGOTTEN_AFTER
 
 _log: Final = structlog.get_logger()
 
@@ -15,7 +16,10 @@ _LIMIT: Final = 5_000
 
 
 class Pruning:
-    """Deletes answers to commands whose keys are forgotten; any number of copies may run.
+    """Deletes what is too old; any number of copies may run.
+
+    That is answers to commands whose keys are forgotten, processes that went without a word, and
+    samples.
 
     Args:
         pool: connections to PostgreSQL, in autocommit.
@@ -39,6 +43,8 @@ class Pruning:
                 connection, lifetime=self._answer_lifetime, limit=_LIMIT
             ):
                 pruned += batch
+            processes.prune_processes(connection, silence=FORGOTTEN_AFTER)
+            watching.prune_samples(connection)
         if pruned:
             _log.info("answers.pruned", answers=pruned)
         return pruned

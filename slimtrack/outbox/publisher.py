@@ -1,20 +1,27 @@
 """The publisher: claim due rows, publish them, wait for the confirms, mark them."""
 
 import threading
-from collections.abc import Collection, Mapping
+import time
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
 import structlog
 
 from slimtrack import faults
+from slimtrack.broker.messages import SetMessage
 from slimtrack.broker.publishing import ConfirmedPublisher, Outcome
 from slimtrack.domain.order import Status
+from slimtrack.domain.traceparent import TracedRow
 from slimtrack.outbox.floors import Floors
 from slimtrack.outbox.loop import FLOOR_LIFETIME, LONGEST_SLEEP, publish_until
+from slimtrack.outbox.measuring import count_outcomes
 from slimtrack.outbox.packing import pack
+from slimtrack.routing import BY_QUEUE, BY_STAGE
 from slimtrack.sql import outbox
 from slimtrack.sql.pool import Pool
+from slimtrack.telemetry import metrics, tracing
 
 _log: Final = structlog.get_logger()
 
@@ -80,8 +87,11 @@ class Publisher:
         The rows stay locked until they are marked, in one transaction: a crash gives them
         back at once, and an actor that is faster than the mark waits for it.
         """
+        tracer = tracing.active()
+        traced: list[tuple[Status, TracedRow]] = []
+        began = time.time_ns()
         with self._pool.connection() as connection, connection.transaction():
-            with self._floors.search() as floors:
+            with self._floors.search() as floors, metrics.CLAIM_DURATION.time():
                 rows, next_floors = outbox.claim_due_rows(
                     connection, bound=self._stage_bound, set_size=self._set_size, floors=floors
                 )
@@ -94,16 +104,26 @@ class Publisher:
             faults.point("publisher.after_claim")
             messages = pack(rows, set_size=self._set_size, single=self._single)
             outcomes = self._broker.publish(messages, timeout=PUBLISH_TIMEOUT)
+            ended = time.time_ns()
             confirmed = [
                 row_id
                 for message, outcome in zip(messages, outcomes, strict=True)
                 if outcome is Outcome.CONFIRMED
                 for row_id in message.row_ids
             ]
+            count_outcomes("set", outcomes)
             faults.point("publisher.before_mark")
             if confirmed:
-                outbox.mark_published(connection, confirmed)
+                traced = outbox.mark_published(connection, confirmed)
         faults.point("publisher.after_commit")
+        if tracer and traced:
+            tracer.publish(
+                [(BY_STAGE[stage].queue_name, row) for stage, row in traced],
+                began=began,
+                ended=ended,
+                published=len(confirmed),
+            )
+        _count(messages, outcomes, next_floors)
         _log.debug("outbox.published", rows=len(confirmed), messages=len(messages))
         if len(confirmed) < len(rows):
             _log.warning("outbox.unconfirmed", rows=len(rows) - len(confirmed))
@@ -114,3 +134,19 @@ class Publisher:
             return LONGEST_SLEEP
         seconds = (self._next_due_at - datetime.now(UTC)).total_seconds()
         return min(max(seconds, 0.0), LONGEST_SLEEP)
+
+
+def _count(
+    messages: Sequence[SetMessage],
+    outcomes: Sequence[Outcome],
+    floors: Mapping[Status, outbox.Floor],
+) -> None:
+    now = datetime.now(UTC)
+    rows: Counter[Status] = Counter()
+    for message, outcome in zip(messages, outcomes, strict=True):
+        if outcome is Outcome.CONFIRMED:
+            rows[BY_QUEUE[message.queue_name].stage] += len(message.row_ids)
+    for stage, count in rows.items():
+        metrics.PUBLISHED[stage].inc(count)
+        lag = (now - floors[stage].due_since).total_seconds()
+        metrics.PUBLISH_LAG[stage].observe(max(lag, 0.0))

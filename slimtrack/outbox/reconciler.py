@@ -1,6 +1,7 @@
 """The reconciler: what was published and lost on its way becomes due again."""
 
-from datetime import datetime
+import time
+from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
@@ -12,6 +13,7 @@ from slimtrack.outbox.outages import tolerated
 from slimtrack.routing import BY_STAGE
 from slimtrack.sql import outbox
 from slimtrack.sql.pool import Pool
+from slimtrack.telemetry import metrics
 
 _log: Final = structlog.get_logger()
 
@@ -43,26 +45,36 @@ class Reconciler:
     def reconcile(self) -> int:
         """Re-arm lost rows; return how many.
 
-        After a disruption of the broker, what is published and no longer queued is lost
-        for sure, and is re-armed whatever its age.
+        After a disruption of the broker, what was published before it and is no longer queued is
+        lost, as far as anyone can know, and is re-armed whatever its age.
         """
-        disruptions = self._broker.disruptions
+        disruptions, disrupted_at = self._broker.disruptions, self._broker.disrupted_at
         counts = self._broker.count_messages(timeout=_COUNT_TIMEOUT)
         if counts is None:
             return 0
+        for queue_name, count in counts.items():
+            metrics.QUEUE_MESSAGES.labels(queue_name).set(count)
+        metrics.mark_seen("queues")
         empty_stages = [stage for stage, route in BY_STAGE.items() if counts[route.queue_name] == 0]
         rearmed = 0
         with tolerated(), self._pool.connection() as connection:
+            # Once: what is published while this goes on may be with an actor.
+            counted_at = outbox.read_clock(connection)
+            disrupted_ago = timedelta(seconds=time.monotonic() - disrupted_at)
             with self._floors.search() as floor:
                 oldest = outbox.find_oldest_published(connection, floor=floor)
             while batch := outbox.rearm_lost_rows(
                 connection,
                 empty_stages=empty_stages,
-                all_published=disruptions > self._disruptions_seen,
+                counted_at=counted_at,
+                disrupted_at=(
+                    counted_at - disrupted_ago if disruptions > self._disruptions_seen else None
+                ),
                 limit=_LIMIT,
                 floor=oldest,
             ):
                 rearmed += batch
+                metrics.REARMED.inc(batch)
                 faults.point("reconciler.after_rearm")
             self._floors.move(oldest)
             self._disruptions_seen = disruptions

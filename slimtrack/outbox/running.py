@@ -5,10 +5,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
 import structlog
+from apscheduler.events import EVENT_JOB_ERROR
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from slimtrack.domain.errors import SlimTrackError
-from slimtrack.process import notify_ready
+from slimtrack.process import notify_alive, notify_ready
+from slimtrack.telemetry import errors
 
 _log: Final = structlog.get_logger()
 
@@ -38,6 +40,7 @@ def run(
     jobs: Sequence[tuple[Callable[[], object], float]],
     listen: Callable[[Callable[[], None], threading.Event], None],
     stopping: threading.Event,
+    alive: Callable[[], None] = notify_alive,
 ) -> None:
     """Publish until ``stopping`` is set; the claim under way is finished.
 
@@ -48,6 +51,7 @@ def run(
         jobs: what else runs, and every how many seconds.
         listen: hears wake-ups until the event is set, in a thread of its own.
         stopping: set by whoever wants the end.
+        alive: called every second in which the threads live.
 
     Raises:
         ThreadEndedError: a thread ended by itself; what it raised has been printed.
@@ -72,6 +76,7 @@ def run(
     scheduler = BackgroundScheduler(
         job_defaults={"coalesce": True, "misfire_grace_time": None, "max_instances": 1}
     )
+    scheduler.add_listener(lambda event: errors.report(event.exception), EVENT_JOB_ERROR)
     scheduler.add_job(wake_up, "interval", seconds=_INTERVAL)
     for job, seconds in jobs:
         scheduler.add_job(job, "interval", seconds=seconds)
@@ -82,6 +87,7 @@ def run(
             for thread in threads:
                 if not thread.is_alive():
                     raise ThreadEndedError(f"The {thread.name} thread has ended.")
+            alive()
     finally:
         stopping.set()
         wake_up()

@@ -107,3 +107,10 @@ def get_key(connection: Connection, key_id: str) -> StoredKey | None:
 def record_use(connection: Connection, key_id: str) -> None:
     """Write down that a key was used."""
     connection.execute(_query("record_use"), {"id": key_id}, prepare=True)
+
+
+def get_session_secret(connection: Connection) -> bytes:
+    """Return what the sessions of browsers are signed with."""
+    row = connection.execute(_query("get_session_secret"), binary=True).fetchone()
+    assert row  # noqa: S101 - the migration has made it
+    return bytes(row[0])

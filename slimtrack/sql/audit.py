@@ -8,8 +8,10 @@ from uuid import UUID
 import psycopg
 from psycopg.rows import args_row, scalar_row
 
+from slimtrack.domain.operator_action import OperatorAction
 from slimtrack.domain.order import FINAL, TRANSITIONS, Status
 from slimtrack.sql import statements
+from slimtrack.sql.timeline import by
 
 Connection = psycopg.Connection[Any]
 
@@ -92,21 +94,26 @@ def find_stuck_orders(
         return cursor.execute(_query("find_stuck_orders"), parameters).fetchall()
 
 
-def count_stuck_rows(connection: Connection, deadlines: Mapping[str, float]) -> int:
-    """Return how many rows are later than their stage's deadline (seconds)."""
+def count_stuck_rows(connection: Connection, deadlines: Mapping[str, float]) -> dict[str, int]:
+    """Return how many rows of each stage are later than its deadline (seconds)."""
     parameters = {"stages": list(deadlines), "deadlines": list(deadlines.values())}
-    with connection.cursor(row_factory=scalar_row, binary=True) as cursor:
-        return int(cursor.execute(_query("count_stuck_rows"), parameters).fetchone() or 0)
+    rows = connection.execute(_query("count_stuck_rows"), parameters, binary=True)
+    return dict(rows.fetchall())
 
 
 def repair_stranded_orders(
-    connection: Connection, ids: Sequence[UUID], *, next_stages: Mapping[Status, Status]
+    connection: Connection,
+    ids: Sequence[UUID],
+    *,
+    next_stages: Mapping[Status, Status],
+    action: OperatorAction,
 ) -> int:
     """Give orders the row of their next stage again; return how many had none."""
     parameters = {
         "ids": ids,
         "statuses": list(next_stages),
         "stages": list(next_stages.values()),
+        **by(action),
     }
     return connection.execute(_query("repair_stranded_orders"), parameters).rowcount
 

@@ -1,15 +1,24 @@
 """The statements on dead letters; they never commit."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import msgspec
 import psycopg
-from psycopg.rows import kwargs_row, scalar_row
+from psycopg.rows import args_row, kwargs_row, scalar_row
 
-from slimtrack.domain.dead_letter import DeadLetter, DeadLetterGroup, OperatorAction, Selection
-from slimtrack.domain.order import Status
+from slimtrack.domain.dead_letter import (
+    DeadLetter,
+    DeadLetterGroup,
+    ReplayProgress,
+    Selection,
+    StoredDeadLetter,
+)
+from slimtrack.domain.operator_action import OperatorAction
+from slimtrack.domain.order import STAGES, Status
 from slimtrack.sql import statements
+from slimtrack.sql.timeline import BY_NOBODY, by
 
 Connection = psycopg.Connection[Any]
 
@@ -27,7 +36,9 @@ def find_dead_letters(
         "order_id": selection.order_id,
         "stage": selection.stage,
         "error": selection.error,
+        "error_type": selection.error_type,
         "fingerprint": selection.fingerprint,
+        "up_to": selection.up_to,
         "older_than": selection.older_than,
         "newer_than": selection.newer_than,
         "discarded": selection.discarded,
@@ -35,7 +46,8 @@ def find_dead_letters(
         "limit": limit,
     }
     with connection.cursor(row_factory=scalar_row, binary=True) as cursor:
-        return cursor.execute(_query("find_dead_letters"), parameters).fetchall()
+        # Never a prepared statement: a plan that suits every filter suits none.
+        return cursor.execute(_query("find_dead_letters"), parameters, prepare=False).fetchall()
 
 
 def get_dead_letters(connection: Connection, ids: Sequence[int]) -> list[DeadLetter]:
@@ -47,7 +59,9 @@ def get_dead_letters(connection: Connection, ids: Sequence[int]) -> list[DeadLet
 def group_dead_letters(connection: Connection, ids: Sequence[int]) -> list[DeadLetterGroup]:
     """Return the groups of these dead letters, the largest first."""
     with connection.cursor(row_factory=kwargs_row(DeadLetterGroup), binary=True) as cursor:
-        return cursor.execute(_query("group_dead_letters"), {"ids": ids}).fetchall()
+        # Never a prepared statement: its plan depends on how many they are.
+        query = _query("group_dead_letters")
+        return cursor.execute(query, {"ids": ids}, prepare=False).fetchall()
 
 
 def count_rows(connection: Connection, ids: Sequence[int]) -> int:
@@ -56,21 +70,49 @@ def count_rows(connection: Connection, ids: Sequence[int]) -> int:
         return int(cursor.execute(_query("count_rows"), {"ids": ids}).fetchone() or 0)
 
 
-def replay_dead_letters(connection: Connection, ids: Sequence[int], *, rate: float | None) -> int:
-    """Move rows back into the outbox, ``rate`` a second; messages without rows stay."""
-    parameters = {"ids": ids, "rate": rate}
+def replay_dead_letters(
+    connection: Connection,
+    ids: Sequence[int],
+    *,
+    discarded: bool,
+    rate: float | None,
+    action: OperatorAction,
+) -> int:
+    """Move rows back into the outbox, ``rate`` a second; messages without rows stay.
+
+    So do those that somebody has discarded meanwhile.
+    """
+    parameters = {"ids": ids, "discarded": discarded, "rate": rate, **by(action)}
     return connection.execute(_query("replay_dead_letters"), parameters).rowcount
 
 
-def edit_dead_letter(connection: Connection, letter_id: int, *, payload: dict[str, Any]) -> bool:
+def count_waiting(connection: Connection, *, limit: int) -> dict[str, int]:
+    """Return how many of each stage nobody has decided about yet, empty for those of none.
+
+    More than the limit are not counted of any.
+    """
+    parameters = {"stages": list(STAGES), "limit": limit}
+    rows = connection.execute(_query("count_waiting"), parameters, prepare=True, binary=True)
+    return dict(rows.fetchall())
+
+
+def edit_dead_letter(
+    connection: Connection, letter_id: int, *, payload: dict[str, Any], action: OperatorAction
+) -> bool:
     """Replace the payload; False if there is no such row."""
-    parameters = {"id": letter_id, "payload": msgspec.json.encode(payload).decode()}
+    parameters = {
+        "id": letter_id,
+        "payload": msgspec.json.encode(payload).decode(),
+        **by(action),
+    }
     return connection.execute(_query("edit_dead_letter"), parameters).rowcount == 1
 
 
-def discard_dead_letters(connection: Connection, ids: Sequence[int], *, reason: str) -> int:
+def discard_dead_letters(
+    connection: Connection, ids: Sequence[int], *, action: OperatorAction
+) -> int:
     """Mark dead letters as not to be replayed; return how many were not before."""
-    parameters = {"ids": ids, "reason": reason}
+    parameters = {"ids": ids, **by(action)}
     return connection.execute(_query("discard_dead_letters"), parameters).rowcount
 
 
@@ -84,8 +126,8 @@ def store_rejected_rows(
     error_type: str,
     error: str,
     fingerprint: str,
-) -> int:
-    """Give up the rows of a message that the broker has put aside; return how many there were."""
+) -> list[StoredDeadLetter]:
+    """Give up the rows of a message that the broker has put aside; return what they became."""
     parameters = {
         "ids": ids,
         "stage": stage,
@@ -94,8 +136,10 @@ def store_rejected_rows(
         "error_type": error_type,
         "error": error,
         "fingerprint": fingerprint,
+        **BY_NOBODY,
     }
-    return connection.execute(_query("store_rejected_rows"), parameters).rowcount
+    with connection.cursor(row_factory=args_row(StoredDeadLetter), binary=True) as cursor:
+        return cursor.execute(_query("store_rejected_rows"), parameters).fetchall()
 
 
 def store_message(
@@ -118,21 +162,12 @@ def store_message(
     return connection.execute(_query("store_message"), parameters).rowcount == 1
 
 
-def record_action(
-    connection: Connection,
-    action: OperatorAction,
-    *,
-    name: str,
-    selection: Selection,
-    affected: int,
-) -> bool:
-    """Record what an operator does; False if the operation was recorded before."""
-    parameters = {
-        "action": name,
-        "operation": action.operation,
-        "operator": action.operator,
-        "reason": action.reason,
-        "selection": msgspec.json.encode(selection).decode(),
-        "affected": affected,
-    }
-    return connection.execute(_query("record_action"), parameters).rowcount == 1
+def measure_replay(connection: Connection, *, acted_at: datetime) -> ReplayProgress:
+    """Return what became of the rows that were replayed at one moment."""
+    parameters = {"acted_at": acted_at, "stages": list(STAGES)}
+    with connection.cursor(row_factory=kwargs_row(ReplayProgress), binary=True) as cursor:
+        # Not prepared: a plan that was made while there were few rows would scan all of them.
+        cursor.execute(_query("measure_replay"), parameters, prepare=False)
+        progress = cursor.fetchone()
+    assert progress  # noqa: S101 - a count has one row
+    return progress

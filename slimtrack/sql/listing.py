@@ -1,6 +1,8 @@
 """The statements that list orders; they never commit."""
 
+from collections.abc import Sequence
 from typing import Any, Final
+from uuid import UUID
 
 import msgspec
 import psycopg
@@ -28,15 +30,41 @@ def list_orders(connection: Connection, listing: Listing, *, limit: int, offset:
         found = search_orders(connection, listing, by=by, limit=limit, offset=offset)
         if found:
             return found
+    if listing.is_of_all:
+        return walk_all_orders(connection, listing, limit=limit, offset=offset)
     return walk_orders(connection, listing, limit=limit, offset=offset)
 
 
+def list_tenant_ids(connection: Connection) -> list[int]:
+    """Return whose orders there may be."""
+    with connection.cursor(row_factory=scalar_row, binary=True) as cursor:
+        return list(cursor.execute(_query("list_tenant_ids")).fetchone() or ())
+
+
+def list_owners(connection: Connection, order_ids: Sequence[UUID]) -> dict[UUID, str]:
+    """Return what the tenants of orders are called; those that are not there are left out."""
+    parameters = {"order_ids": order_ids}
+    # Never a prepared statement: its plan depends on how many they are.
+    return dict(connection.execute(_query("list_owners"), parameters, prepare=False).fetchall())
+
+
 def walk_orders(connection: Connection, listing: Listing, *, limit: int, offset: int = 0) -> Found:
-    """Return orders by walking through those of a tenant in each status."""
-    parameters = _parameters(listing, limit=limit, offset=offset)
+    """Return orders by walking through those of each tenant in each status."""
+    parameters = _parameters(connection, listing, limit=limit, offset=offset)
     if not listing.indexed:
         parameters["most"] = None  # whatever is passed is shown
     reach, orders = _read(connection, "walk_orders", listing, parameters)
+    return Found(orders, reach)
+
+
+def walk_all_orders(
+    connection: Connection, listing: Listing, *, limit: int, offset: int = 0
+) -> Found:
+    """Return orders by walking through those of all tenants in all statuses."""
+    parameters = _parameters(connection, listing, limit=limit, offset=offset)
+    if not listing.indexed:
+        parameters["most"] = limit + offset  # whatever is passed is shown
+    reach, orders = _read(connection, "walk_all_orders", listing, parameters)
     return Found(orders, reach)
 
 
@@ -44,7 +72,8 @@ def search_orders(
     connection: Connection, listing: Listing, *, by: str, limit: int, offset: int = 0
 ) -> Found | None:
     """Return orders by an index of what the listing asks for; None if that finds too many."""
-    parameters = _parameters(listing, limit=limit, offset=offset) | {"by": by, "enough": None}
+    parameters = _parameters(connection, listing, limit=limit, offset=offset)
+    parameters |= {"by": by, "enough": None}
     if listing.indexed == ("updated_at",):
         parameters["enough"] = limit + offset
     candidates, orders = _read(connection, "search_orders", listing, parameters)
@@ -61,9 +90,9 @@ def estimate_orders(connection: Connection, listing: Listing) -> int:
 
 
 def count_orders(connection: Connection, listing: Listing, *, limit: int) -> int:
-    """Return how many orders of a tenant have one of the statuses, counting up to a limit."""
+    """Return how many orders have one of the statuses, counting up to a limit."""
     parameters = {
-        "tenant_id": listing.tenant_id,
+        "tenant_ids": _tenant_ids(connection, listing),
         "statuses": sorted(listing.statuses),
         "limit": limit,
     }
@@ -76,12 +105,18 @@ def _query(name: str) -> str:
     return statements.load("listing.sql")[name]
 
 
-def _parameters(listing: Listing, *, limit: int, offset: int) -> dict[str, Any]:
+def _tenant_ids(connection: Connection, listing: Listing) -> list[int]:
+    return list_tenant_ids(connection) if listing.tenant_id is None else [listing.tenant_id]
+
+
+def _parameters(
+    connection: Connection, listing: Listing, *, limit: int, offset: int
+) -> dict[str, Any]:
     before = listing.before
     if listing.updated_before:  # nothing changes before it is made
         before = min(before, first_id_of(listing.updated_before))
     return {
-        "tenant_id": listing.tenant_id,
+        "tenant_ids": _tenant_ids(connection, listing),
         "statuses": sorted(listing.statuses),
         "reference": listing.reference,
         "tracking_number": listing.tracking_number,
@@ -104,10 +139,10 @@ def _read(
     def read(first: Any, *columns: Any) -> tuple[Any, Order | None]:
         return first, None if columns[0] is None else order_of(*columns)
 
-    # As order_statuses_tenant_id_status_order_id_idx has them, and the primary key does not.
-    direction, before = (
-        ("ASC NULLS FIRST", "<") if listing.oldest_first else ("DESC NULLS LAST", ">")
-    )
+    direction, before = ("ASC", "<") if listing.oldest_first else ("DESC", ">")
+    if name != "walk_all_orders":
+        # As order_statuses_tenant_id_status_order_id_idx has them, and the primary key does not.
+        direction += " NULLS FIRST" if listing.oldest_first else " NULLS LAST"
     query = sql.SQL(_query(name)).format(direction=sql.SQL(direction), before=sql.SQL(before))
     with connection.cursor(row_factory=args_row(read), binary=True) as cursor:
         # Never a prepared statement: a plan that suits every filter suits none.

@@ -13,6 +13,7 @@ from slimtrack.domain.event import MESSAGES, EventKind, OrderEvent
 from slimtrack.domain.order import Flow, NewOrder, Order, Status, sources_of, time_of
 from slimtrack.domain.outcome import Outcome
 from slimtrack.domain.schedule import Due
+from slimtrack.domain.traceparent import TracedRow
 from slimtrack.domain.tracking_code import format_code
 from slimtrack.sql import statements
 
@@ -31,6 +32,20 @@ class Advanced(NamedTuple):
     def plus(self, other: Self) -> "Advanced":
         """Return what came of both."""
         return Advanced(self.claimed + other.claimed, self.moved + other.moved)
+
+
+class Observed(NamedTuple):
+    """What there is to tell of a set when it was done.
+
+    Attributes:
+        due: seconds since a row was due, the first of them.
+        placed: seconds since an order that moved was placed, the first of them.
+        traced: the rows whose trace is recorded, with traces on.
+    """
+
+    due: float
+    placed: float
+    traced: Sequence[TracedRow]
 
 
 class Entry(NamedTuple):
@@ -134,6 +149,7 @@ def place_orders(
     next_stage: Status,
     next_delay: float,
     fan_out: bool,
+    traceparent: str | None,
 ) -> dict[UUID, int]:
     """Store new orders, each with its first event and outbox row.
 
@@ -154,6 +170,7 @@ def place_orders(
         "next_stage": next_stage,
         "next_delay": next_delay,
         "fan_out": fan_out,
+        "traceparent": traceparent,
     }
     rows = connection.execute(_query("place_orders"), parameters, prepare=True, binary=True)
     return dict(rows.fetchall())
@@ -167,6 +184,7 @@ def place_order(
     next_stage: Status,
     next_delay: float,
     fan_out: bool,
+    traceparent: str | None,
 ) -> int | None:
     """Store a new order with its first event and outbox row.
 
@@ -187,6 +205,7 @@ def place_order(
         "next_stage": next_stage,
         "next_delay": next_delay,
         "fan_out": fan_out,
+        "traceparent": traceparent,
     }
     with connection.cursor(row_factory=scalar_row, binary=True) as cursor:
         return cursor.execute(_query("place_order"), parameters, prepare=True).fetchone()
@@ -257,7 +276,13 @@ def list_order_events(
 
 
 def append_event(
-    connection: Connection, order_id: UUID, entry: Entry, *, following: Due, fan_out: bool
+    connection: Connection,
+    order_id: UUID,
+    entry: Entry,
+    *,
+    following: Due,
+    fan_out: bool,
+    traceparent: str | None,
 ) -> Order:
     """Write the next event of a locked order, which moves if the entry says where to."""
     parameters = {
@@ -267,6 +292,7 @@ def append_event(
         "next_stage": following.stage,
         "next_delay": following.delay,
         "fan_out": fan_out,
+        "traceparent": traceparent,
     }
     with connection.cursor(row_factory=args_row(order_of), binary=True) as cursor:
         order = cursor.execute(_query("append_event"), parameters, prepare=True).fetchone()
@@ -284,11 +310,13 @@ def advance_orders(
     fan_out: bool,
     to_status: Status | None = None,
     with_tests: bool = False,
-) -> Advanced:
+    traced: bool = False,
+) -> tuple[Advanced, Observed]:
     """Bring the orders of a set of outbox rows through a stage.
 
     They reach the status that the stage is named after, unless a test order is to reach another
-    one. Rows of test orders are only touched with ``with_tests``.
+    one. Rows of test orders are only touched with ``with_tests``; those whose trace is recorded are
+    only told with ``traced``.
     """
     reached = to_status or stage
     parameters = {
@@ -302,10 +330,19 @@ def advance_orders(
         "next_delay": following.delay,
         "fan_out": fan_out,
         "with_tests": with_tests,
+        "traced": traced,
     }
-    with connection.cursor(row_factory=args_row(Advanced), binary=True) as cursor:
+
+    # Clocks differ: that of whoever placed an order may be ahead of the database's.
+    def read(
+        claimed: int, moved: int, due: float | None, placed: float | None, rows: Any
+    ) -> tuple[Advanced, Observed]:
+        traced = [TracedRow(*row) for row in rows or ()]
+        return Advanced(claimed, moved), Observed(due or 0.0, max(placed or 0.0, 0.0), traced)
+
+    with connection.cursor(row_factory=args_row(read), binary=True) as cursor:
         row = cursor.execute(_query("advance_orders"), parameters, prepare=True).fetchone()
-    return row or Advanced(0, 0)
+    return row or read(0, 0, None, None, None)
 
 
 def find_tested_rows(

@@ -13,10 +13,12 @@ from psycopg.rows import args_row, scalar_row
 
 from slimtrack.domain.event import OrderEvent
 from slimtrack.domain.order import STAGES, Status, sources_of
-from slimtrack.domain.published import PublishedEvent
+from slimtrack.domain.published import FAN_OUT, PublishedEvent
 from slimtrack.domain.retry import RetryPolicy
+from slimtrack.domain.traceparent import TracedRow
 from slimtrack.sql import statements
 from slimtrack.sql.orders import event_of, order_of
+from slimtrack.sql.timeline import BY_NOBODY
 
 Connection = psycopg.Connection[Any]
 
@@ -40,6 +42,14 @@ class Floor(NamedTuple):
 
     due_since: datetime
     published_since: datetime
+
+
+class Measured(NamedTuple):
+    """How the rows of a stage stand: how late the first is, how many are due, and in flight."""
+
+    oldest_due: float
+    due: int
+    in_flight: int
 
 
 class Claim(NamedTuple):
@@ -70,14 +80,20 @@ class LockedRow(NamedTuple):
     payload: dict[str, Any]
     attempts: int
     correlation_id: str | None
+    traceparent: str | None
     wanted: bool
 
 
 class Settled(NamedTuple):
-    """What came of failed rows: due again, or stored as dead letters."""
+    """What came of a row that failed: the id of its dead letter, or it is due again."""
 
-    rearmed: int
-    stored: int
+    error_type: str
+    id: int
+    order_id: UUID
+    attempts: int
+    correlation_id: str | None
+    traceparent: str | None
+    dead_letter: int | None
 
 
 def claim_due_rows(
@@ -153,10 +169,18 @@ def has_due_events(connection: Connection) -> bool:
         return bool(cursor.execute(statements.load("outbox.sql")["has_due_events"]).fetchone())
 
 
-def mark_published(connection: Connection, ids: Sequence[int]) -> None:
-    """Record the broker's confirm; only in the transaction that claimed the rows."""
-    query = statements.load("outbox.sql")["mark_published"]
-    connection.execute(query, {"ids": ids}, prepare=True)
+def mark_published(connection: Connection, ids: Sequence[int]) -> list[tuple[Status, TracedRow]]:
+    """Record the broker's confirm; only in the transaction that claimed the rows.
+
+    Returns those whose trace is recorded, each with its stage.
+    """
+
+    def read(stage: str, *columns: Any) -> tuple[Status, TracedRow]:
+        return Status(stage), TracedRow(*columns)
+
+    with connection.cursor(row_factory=args_row(read), binary=True) as cursor:
+        query = statements.load("outbox.sql")["mark_published"]
+        return cursor.execute(query, {"ids": ids}, prepare=True).fetchall()
 
 
 def find_next_due_at(connection: Connection) -> datetime | None:
@@ -167,24 +191,42 @@ def find_next_due_at(connection: Connection) -> datetime | None:
         return due_at if isinstance(due_at, datetime) else None
 
 
+def read_clock(connection: Connection) -> datetime:
+    """Return what time it is by the server's own clock."""
+    with connection.cursor(row_factory=scalar_row, binary=True) as cursor:
+        query = statements.load("outbox.sql")["read_clock"]
+        clock = cursor.execute(query, prepare=True).fetchone()
+        assert isinstance(clock, datetime)  # noqa: S101 - it always has one
+        return clock
+
+
 def rearm_lost_rows(
     connection: Connection,
     *,
     empty_stages: Sequence[Status],
-    all_published: bool,
+    counted_at: datetime,
+    disrupted_at: datetime | None,
     limit: int,
     floor: datetime | None = None,
 ) -> int:
     """Make due again what was published and lost; return the number of rows.
 
-    With a ``floor``, rows that were published earlier are overlooked.
+    Args:
+        connection: in autocommit.
+        empty_stages: those whose queue was empty.
+        counted_at: when that was, by the server's clock.
+        disrupted_at: since when no message can have been lost; None if none was at all.
+        limit: rows, at most.
+        floor: rows that were published earlier are overlooked.
     """
     parameters = {
         "stages": list(STAGES),
         "empty_stages": list(empty_stages),
-        "all_published": all_published,
+        "counted_at": counted_at,
+        "disrupted_at": disrupted_at,
         "limit": limit,
         "floor": floor,
+        **BY_NOBODY,
     }
     query = statements.load("outbox.sql")["rearm_lost_rows"]
     return connection.execute(query, parameters, prepare=True).rowcount
@@ -198,17 +240,51 @@ def find_oldest_published(connection: Connection, *, floor: datetime | None) -> 
         return cursor.execute(query, parameters, prepare=True).fetchone()
 
 
+def measure_outbox(
+    connection: Connection, *, floors: Mapping[str, Floor] | None = None, limit: int
+) -> tuple[dict[str, Measured], dict[str, Floor]]:
+    """Return how each stage stands, also the fan-out, and where the next look may begin.
+
+    With ``floors``, those of an earlier look, rows that are older are overlooked.
+    """
+    stages = [*STAGES, FAN_OUT]
+    known = [(floors or {}).get(stage) for stage in stages]
+    parameters = {
+        "stages": stages,
+        "due_floors": [floor and floor.due_since for floor in known],
+        "published_floors": [floor and floor.published_since for floor in known],
+        "limit": limit,
+    }
+    measured: dict[str, Measured] = {}
+    next_floors: dict[str, Floor] = {}
+    with connection.cursor(binary=True) as cursor:
+        query = statements.load("outbox.sql")["measure_outbox"]
+        for name, due, published, *figures in cursor.execute(query, parameters, prepare=True):
+            next_floors[name] = Floor(due, published)
+            measured[name] = Measured(*figures)
+    return measured, next_floors
+
+
 def rearm_rows(
     connection: Connection,
     ids: Sequence[int],
     *,
     stage: Status,
     counted: bool,
+    error_type: str,
     error: str,
     delay: float,
 ) -> int:
     """Make rows due again in about ``delay`` seconds, without consuming an attempt."""
-    parameters = {"ids": ids, "stage": stage, "counted": counted, "error": error, "delay": delay}
+    parameters = {
+        "ids": ids,
+        "stage": stage,
+        "counted": counted,
+        "error_type": error_type,
+        "error": error,
+        "delay": delay,
+        **BY_NOBODY,
+    }
     query = statements.load("outbox.sql")["rearm_rows"]
     return connection.execute(query, parameters, prepare=True).rowcount
 
@@ -221,7 +297,7 @@ def fail_rows(
     actor_name: str,
     queue_name: str,
     policy: RetryPolicy,
-) -> Settled:
+) -> list[Settled]:
     """Count a failed attempt of each row: due again after a backoff, or a dead letter."""
     parameters = {
         "ids": [row.id for row in rows],
@@ -236,11 +312,11 @@ def fail_rows(
         "queue": queue_name,
         "min_backoff": policy.min_backoff,
         "max_backoff": policy.max_backoff,
+        **BY_NOBODY,
     }
     with connection.cursor(row_factory=args_row(Settled), binary=True) as cursor:
         query = statements.load("outbox.sql")["fail_rows"]
-        row = cursor.execute(query, parameters, prepare=True).fetchone()
-    return row or Settled(0, 0)
+        return cursor.execute(query, parameters, prepare=True).fetchall()
 
 
 def order_by_attempts(connection: Connection, ids: Sequence[int], *, stage: Status) -> list[int]:
@@ -250,11 +326,21 @@ def order_by_attempts(connection: Connection, ids: Sequence[int], *, stage: Stat
         return cursor.execute(query, {"ids": ids, "stage": stage}, prepare=True).fetchall()
 
 
-def begin_attempt(connection: Connection, row_id: int, *, stage: Status) -> bool:
-    """Count an attempt before it begins; False if an earlier one is open, or the row is gone."""
-    query = statements.load("outbox.sql")["begin_attempt"]
+class Begun(NamedTuple):
+    """Whether an attempt begins, and whether an earlier one has no outcome."""
+
+    begun: bool
+    left_open: bool
+
+
+def begin_attempt(connection: Connection, row_id: int, *, stage: Status) -> Begun:
+    """Count an attempt before it begins; neither where there is nothing to do."""
     parameters = {"id": row_id, "stage": stage}
-    return connection.execute(query, parameters, prepare=True).rowcount == 1
+    with connection.cursor(row_factory=args_row(Begun), binary=True) as cursor:
+        query = statements.load("outbox.sql")["begin_attempt"]
+        begun = cursor.execute(query, parameters, prepare=True).fetchone()
+    assert begun  # noqa: S101 - a statement without FROM has one row
+    return begun
 
 
 def lock_attempts(connection: Connection, ids: Sequence[int], *, stage: Status) -> dict[int, int]:
@@ -285,10 +371,13 @@ def add_undo(connection: Connection, row: LockedRow, *, stage: Status) -> None:
         "from_sequence": row.from_sequence,
         "payload": msgspec.json.encode(row.payload).decode(),
         "correlation_id": row.correlation_id,
+        "traceparent": row.traceparent,
+        **BY_NOBODY,
     }
     connection.execute(statements.load("outbox.sql")["add_undo"], parameters)
 
 
-def delete_row(connection: Connection, row_id: int) -> None:
-    """Take away a row whose promise is kept."""
-    connection.execute(statements.load("outbox.sql")["delete_row"], {"id": row_id})
+def finish_undo(connection: Connection, row_id: int) -> None:
+    """Take away a row whose work is undone."""
+    parameters = {"id": row_id, **BY_NOBODY}
+    connection.execute(statements.load("outbox.sql")["finish_undo"], parameters)

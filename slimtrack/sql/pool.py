@@ -1,13 +1,16 @@
 """Connections to PostgreSQL."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 import psycopg
+from psycopg import IsolationLevel
 from psycopg.conninfo import make_conninfo
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from slimtrack.sql.errors import is_infrastructure
+from slimtrack.telemetry import metrics
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 Pool = ConnectionPool[Connection]
@@ -71,6 +74,27 @@ def open_pool(
         name=application_name,
         open=True,
     )
+
+
+def measure(pool: Pool) -> None:
+    """Note how many connections there are, how many are used, and who waits for one."""
+    stats = pool.get_stats()
+    size = stats["pool_size"]
+    metrics.POOL_CONNECTIONS.labels(pool.name).set(size)
+    metrics.POOL_CONNECTIONS_USED.labels(pool.name).set(size - stats["pool_available"])
+    metrics.POOL_WAITING.labels(pool.name).set(stats.get("requests_waiting", 0))
+
+
+@contextmanager
+def snapshot(connection: Connection) -> Iterator[None]:
+    """Let all statements see the same moment, from the first one's on; they change nothing."""
+    connection.isolation_level = IsolationLevel.REPEATABLE_READ
+    connection.read_only = True
+    try:
+        with connection.transaction():
+            yield
+    finally:
+        connection.isolation_level = connection.read_only = None
 
 
 def run(

@@ -16,6 +16,7 @@ from slimtrack.domain.order import FINAL, Order
 from slimtrack.sql import statements
 from slimtrack.sql.orders import event_of, order_of
 from slimtrack.sql.partitions import Partition
+from slimtrack.sql.timeline import list_incidents
 
 Connection = psycopg.Connection[Any]
 
@@ -153,9 +154,13 @@ def read_events(
         order_id: [_archived_event(*columns) for _, *columns in group]
         for order_id, group in groupby(rows, key=lambda row: row[0])
     }
+    incidents = list_incidents(connection, ids)
     return [
         ArchivedOrder(
-            **msgspec.structs.asdict(each.order), tenant=each.tenant, events=histories[each.id]
+            **msgspec.structs.asdict(each.order),
+            tenant=each.tenant,
+            events=histories[each.id],
+            incidents=incidents.get(each.id, ()),
         )
         for each in passed
         if each.order and len(histories.get(each.id, ())) == each.order.version
@@ -163,11 +168,13 @@ def read_events(
 
 
 def _archived_event(*columns: Any) -> ArchivedEvent:
-    *event, idempotency_key, correlation_id = columns
+    *event, idempotency_key, correlation_id, published_at, next_due_at = columns
     return ArchivedEvent(
         **msgspec.structs.asdict(event_of(*event)),
         idempotency_key=idempotency_key,
         correlation_id=correlation_id,
+        published_at=published_at,
+        next_due_at=next_due_at,
     )
 
 

@@ -4,7 +4,10 @@ from enum import StrEnum
 from typing import Any
 
 import psycopg
+import psycopg.errors
 from psycopg import sql
+
+from slimtrack.domain.errors import SlimTrackError
 
 
 class Role(StrEnum):
@@ -17,7 +20,21 @@ class Role(StrEnum):
     READONLY = "slimtrack_readonly"
 
 
+class RoleError(SlimTrackError):
+    """A role cannot be let in."""
+
+
 def allow_login(connection: psycopg.Connection[Any], role: Role, *, password: str) -> None:
-    """Let a role log in with a password."""
+    """Let a role log in with a password.
+
+    Raises:
+        RoleError: there is no such role, or this session's may not do it.
+    """
     statement = sql.SQL("ALTER ROLE {} LOGIN PASSWORD {}")
-    connection.execute(statement.format(sql.Identifier(role), sql.Literal(password)))
+    try:
+        connection.execute(statement.format(sql.Identifier(role), sql.Literal(password)))
+    except (psycopg.errors.UndefinedObject, psycopg.errors.InsufficientPrivilege) as error:
+        raise RoleError(
+            f"{role} cannot be let in: {error}. Run `slimtrack migrate` as a user who may make "
+            f"roles, or without {role.upper()}_PASSWORD."
+        ) from error

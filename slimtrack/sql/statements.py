@@ -7,8 +7,12 @@ from importlib.resources import files
 from typing import Final
 
 _NAME: Final = re.compile(r"^-- (\w+) --$", re.MULTILINE)
-#: The blocks of ``orders.sql`` that are no statements, but parts of some.
-PARTS: Final = ("order_columns", "placing")
+#: The blocks that are no statements, but parts of some, and their files.
+PARTS: Final = {
+    "order_columns": "orders.sql",
+    "placing": "orders.sql",
+    "recording": "timeline.sql",
+}
 _COMMENT: Final = re.compile(r"^\s*--.*\n", re.MULTILINE)
 
 
@@ -34,7 +38,7 @@ def load(file_name: str) -> Mapping[str, str]:
     ``{order_columns}`` stands for the block of this name in ``orders.sql``, in every file, and so
     do all ``PARTS``.
     """
-    parts = {part: _read("orders.sql")[part] for part in PARTS}
+    parts = {part: _read(origin)[part] for part, origin in PARTS.items()}
     return {
         name: _fill(statement, parts)
         for name, statement in _read(file_name).items()

@@ -9,6 +9,7 @@ import psycopg
 import structlog
 
 from slimtrack.sql.pool import conninfo
+from slimtrack.telemetry.scrubbing import first_line
 
 _log: Final = structlog.get_logger()
 
@@ -53,7 +54,7 @@ class WakeUp:
                         connection.execute(f"NOTIFY {_CHANNEL}")
                         time.sleep(_PAUSE)
             except psycopg.Error as error:
-                _log.warning("wake_up.failed", error=str(error))
+                _log.warning("wake_up.failed", error=first_line(str(error)))
                 self._wanted.set()  # the one that failed is still owed
                 time.sleep(_RECONNECT)
 
@@ -73,5 +74,5 @@ def listen(database_url: str, on_wake_up: Callable[[], None], stopping: threadin
                     for _ in connection.notifies(timeout=1.0, stop_after=1):
                         on_wake_up()
         except psycopg.Error as error:
-            _log.warning("listen.failed", error=str(error))
+            _log.warning("listen.failed", error=first_line(str(error)))
             stopping.wait(_RECONNECT)

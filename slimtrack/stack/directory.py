@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from slimtrack.domain.errors import StackError
+from slimtrack.settings import state_directory
 
 #: Below the range from which Linux takes the ports of outgoing connections: such a connection
 #: could take a server's port while it restarts, even one that wants to connect to that server.
@@ -23,8 +24,8 @@ _DEFAULT_PORTS: Final = frozenset({25_672})
 
 def default_directory(environment: Mapping[str, str]) -> Path:
     """Say where a stack's state lies unless a command is told otherwise."""
-    if given := environment.get("SLIMTRACK_STATE_DIR"):
-        return Path(given).expanduser().absolute()
+    if given := state_directory(environment):
+        return given
     if os.geteuid() == 0:
         return Path("/var/lib/slimtrack")
     return Path(environment.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "slimtrack"

@@ -7,7 +7,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final, Protocol
 
-from slimtrack.settings import settings_in
+from slimtrack.local.state import ProcessState, StackState
+from slimtrack.settings import STATE_DIRECTORY, is_loopback, settings_in
 from slimtrack.sql.roles import Role
 from slimtrack.stack.directory import StateDirectory
 from slimtrack.stack.logfile import LogFile
@@ -17,10 +18,11 @@ from slimtrack.stack.processes import (
     plan_publisher,
     plan_workers,
     url_of,
+    with_metrics,
 )
 from slimtrack.stack.provision import POSTGRESQL
 from slimtrack.stack.servers import prepare_servers
-from slimtrack.stack.state import ProcessState, StackState, hold_lock, write_state
+from slimtrack.stack.state import hold_lock, write_state
 from slimtrack.stack.supervisor import Supervisor
 from slimtrack.use_cases.access import new_token
 
@@ -112,11 +114,15 @@ class _Host:
         # Before anything is started: this is where a wrong setting shows.
         roles = self._roles(inner) if POSTGRESQL in servers.private else {}
         operator = {**inner, **roles.get(Role.OWNER, {})}
-        api = plan_api({**inner, **roles.get(Role.API, {})}, bind=bind)
+        api = plan_api(
+            {**_shown(bind), **inner, **roles.get(Role.API, {}), **self._place()}, bind=bind
+        )
         workers = [
             plan_publisher({**inner, **roles.get(Role.PUBLISHER, {})}),
             *plan_workers({**inner, **roles.get(Role.WORKER, {})}),
         ]
+        if metrics := environment.get("SLIMTRACK_METRICS_BIND"):
+            *workers, api = with_metrics([*workers, api], bind=metrics, api_bind=bind)
         if servers.services:
             self.report("Starting the servers …")
             self._supervisor.start(servers.services)
@@ -142,6 +148,10 @@ class _Host:
         return {
             role: {variable: f"postgresql://{role}:{self._password(role)}@{place}"} for role in Role
         }
+
+    def _place(self) -> dict[str, str]:
+        """Say where the API finds our state and our log."""
+        return {STATE_DIRECTORY.name: str(self._state.path)}
 
     def _password(self, role: Role) -> str:
         return self._state.secret(role)
@@ -184,3 +194,8 @@ class _Host:
             readonly_url=self._readonly_url,
             processes=self._supervisor.states,
         )
+
+
+def _shown(bind: str) -> dict[str, str]:
+    """Return what a stack for development has that others do not, unless it is set."""
+    return {"SLIMTRACK_SIMULATION": "on"} if is_loopback(bind) else {}

@@ -9,16 +9,12 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Final
 
-#: Bytes of the file before it is put aside, and how many such files are kept.
+from slimtrack.local.log import KEPT, log_path, split_line
+
+#: Bytes of the file before it is put aside.
 _MAX_BYTES: Final = 10_000_000
-_KEPT: Final = 2
 #: Seconds between two looks at a file that is followed.
 _INTERVAL: Final = 0.2
-
-
-def log_path(directory: Path) -> Path:
-    """Return where the stack of a state directory logs."""
-    return directory / "stack.log"
 
 
 class LogFile:
@@ -26,7 +22,7 @@ class LogFile:
 
     def __init__(self, directory: Path) -> None:
         self._handler = RotatingFileHandler(
-            log_path(directory), maxBytes=_MAX_BYTES, backupCount=_KEPT, encoding="utf-8"
+            log_path(directory), maxBytes=_MAX_BYTES, backupCount=KEPT, encoding="utf-8"
         )
 
     def write(self, name: str, line: str) -> None:
@@ -36,12 +32,6 @@ class LogFile:
     def close(self) -> None:
         """Close the file."""
         self._handler.close()
-
-
-def split_line(text: str) -> tuple[str, str]:
-    """Return the process's name and its line."""
-    name, _, line = text.rstrip("\n").partition(" | ")
-    return name, line
 
 
 def read_last(directory: Path, *, process: str | None, count: int) -> list[tuple[str, str]]:

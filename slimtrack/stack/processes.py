@@ -4,9 +4,12 @@ import socket
 import sys
 import urllib.request
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
+from itertools import islice
 from typing import Final
 
+from slimtrack.domain.errors import StackError
 from slimtrack.domain.order import JOURNEY, Status
 from slimtrack.routing import BY_STAGE
 from slimtrack.settings import Settings
@@ -20,20 +23,17 @@ _GROUPS: Final = {stage: [BY_STAGE[stage].queue_name] for stage in JOURNEY}
 _GROUPS[Status.DELIVERED].append(BY_STAGE[Status.RETURNED].queue_name)
 #: Seconds that a running set has to finish; a thread that cannot store a failure sleeps 5 s.
 _SHUTDOWN_TIMEOUT: Final = 10.0
+#: Seconds without a sign of life after which a process is started again; as under systemd.
+_WATCHDOG: Final = 30.0
 
 
 def choose_bind(environment: Mapping[str, str]) -> str:
     """Return where the API shall listen: as set, or the usual port, or one that is free."""
     if given := environment.get("SLIMTRACK_API_BIND"):
         return given
-    host, _, port = _USUAL_BIND.rpartition(":")
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, int(port)))
-        except OSError:
-            return f"{host}:{free_ports(1)[0]}"
-    return _USUAL_BIND
+    if _is_free(_USUAL_BIND):
+        return _USUAL_BIND
+    return f"{_USUAL_BIND.rpartition(':')[0]}:{free_ports(1)[0]}"
 
 
 def url_of(bind: str) -> str:
@@ -55,7 +55,7 @@ def publisher_command() -> tuple[str, ...]:
 def worker_command(settings: Settings, *, queues: Sequence[str]) -> tuple[str, ...]:
     """Return the command line of a group of worker processes; no queues mean all."""
     return _python(
-        "dramatiq",
+        "slimtrack.worker",
         "slimtrack.worker:setup",
         *("--processes", str(settings.worker_processes)),
         *("--threads", str(settings.worker_threads)),
@@ -82,7 +82,13 @@ def worker_environment(settings: Settings) -> dict[str, str]:
 
 def plan_publisher(environment: Mapping[str, str]) -> Service:
     """Return the publisher."""
-    return Service(name="publisher", command=publisher_command(), ready=None, env=environment)
+    return Service(
+        name="publisher",
+        command=publisher_command(),
+        ready=None,
+        env=environment,
+        watchdog=_WATCHDOG,
+    )
 
 
 def plan_workers(environment: Mapping[str, str]) -> list[Service]:
@@ -95,6 +101,7 @@ def plan_workers(environment: Mapping[str, str]) -> list[Service]:
             ready=None,
             env={**environment, **worker_environment(settings)},
             stop_timeout=20 + _shutdown_timeout(settings),
+            watchdog=_WATCHDOG,
         )
         for stage, queues in _GROUPS.items()
     ]
@@ -110,6 +117,43 @@ def plan_api(environment: Mapping[str, str], *, bind: str) -> Service:
         env={**environment, "SLIMTRACK_API_BIND": bind},
         address=url,
     )
+
+
+def with_metrics(services: Sequence[Service], *, bind: str, api_bind: str) -> list[Service]:
+    """Return services each of which has its metrics on a page of its own.
+
+    The first at an address, the others at the ports that follow; what is taken is passed over.
+
+    Raises:
+        StackError: there are not enough ports.
+    """
+    host, _, first = bind.rpartition(":")
+    binds = (f"{host}:{port}" for port in range(int(first), 65_536))
+    free = (each for each in binds if each != api_bind and _is_free(each))
+    chosen = list(islice(free, len(services)))
+    if len(chosen) < len(services):
+        raise StackError(
+            f"SLIMTRACK_METRICS_BIND is {bind}, and not {len(services)} ports are free from there."
+        )
+    return [
+        replace(
+            service,
+            env={**service.env, "SLIMTRACK_METRICS_BIND": each},
+            metrics=f"{url_of(each)}/metrics",
+        )
+        for service, each in zip(services, chosen, strict=True)
+    ]
+
+
+def _is_free(bind: str) -> bool:
+    host, _, port = bind.rpartition(":")
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host.strip("[]"), int(port)))
+        except OSError:
+            return False
+    return True
 
 
 def _python(module: str, *arguments: str) -> tuple[str, ...]:

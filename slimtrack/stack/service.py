@@ -13,6 +13,9 @@ class Service:
     cheap probe that never raises, asked again and again until it says yes; None means that the
     process says ``READY=1`` to ``NOTIFY_SOCKET`` itself. Only the process itself gets
     ``stop_signal``, never its children.
+
+    With ``watchdog``, it and those of its children that say ``READY=1`` then say ``WATCHDOG=1``
+    every second; one that has not for so many seconds stands still, and the whole is started again.
     """
 
     name: str
@@ -24,5 +27,8 @@ class Service:
     #: Seconds until a start counts as failed, and until a stop becomes a kill.
     ready_timeout: float = 60.0
     stop_timeout: float = 30.0
+    watchdog: float | None = None
     #: Where people and programs reach it, without a password.
     address: str = ""
+    #: Where its metrics are, if anywhere.
+    metrics: str = ""

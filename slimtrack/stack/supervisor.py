@@ -1,10 +1,11 @@
-"""Starts processes, restarts what dies, and stops them in order."""
+"""Starts processes, restarts what dies or stands still, and stops them in order."""
 
 import os
 import pwd
 import secrets
 import signal
 import socket
+import struct
 import subprocess
 import threading
 import time
@@ -14,16 +15,22 @@ from contextlib import suppress
 from typing import IO, Final
 
 from slimtrack.domain.errors import StackError
+from slimtrack.local.state import Phase, ProcessState
+from slimtrack.process import is_running, stands_still
 from slimtrack.stack.service import Service
-from slimtrack.stack.state import Phase, ProcessState
 
 #: Seconds before a process that died is started again: doubled with every death, and forgotten
 #: after it has lived for a while.
 _FIRST_DELAY: Final = 0.5
 _LONGEST_DELAY: Final = 15.0
 _HEALTHY: Final = 30.0
+#: Seconds without a sign of life after which a process is said to stand still.
+_SILENCE: Final = 10.0
 #: Seconds between two looks at what was asked to start or stop.
 _INTERVAL: Final = 0.05
+#: What the kernel says of who sent something: process, user and group.
+_CREDENTIALS: Final = struct.Struct("3i")
+_CREDENTIALS_SPACE: Final = socket.CMSG_SPACE(_CREDENTIALS.size)
 #: Bytes of a line beyond which it is written as two, and lines kept to explain a failed start.
 _LONGEST_LINE: Final = 65_536
 _KEPT_LINES: Final = 20
@@ -48,6 +55,11 @@ class _Child:
         #: When a process that died is started again (time.monotonic()).
         self.due = 0.0
         self.last_lines: deque[str] = deque(maxlen=_KEPT_LINES)
+        self.has_said_ready = False
+        #: When it was last seen not to be stopped, by a signal or a debugger (time.monotonic()).
+        self.went_at = 0.0
+        #: When each of its processes gave the last sign of life, by id (time.monotonic()).
+        self.signs: dict[int, float] = {}
 
     @property
     def state(self) -> ProcessState:
@@ -58,15 +70,41 @@ class _Child:
             restarts=self.restarts,
             since=self.since,
             address=self.service.address,
+            metrics=self.service.metrics,
         )
 
     def is_ready(self) -> bool:
         if self.service.ready is not None:
             return self.service.ready()
-        try:
-            return self.notify is not None and b"READY=1" in self.notify.recv(4096)
-        except BlockingIOError:
-            return False
+        self._hear()
+        return self.has_said_ready
+
+    def silence(self) -> float:
+        """Return the seconds for which one of its processes has given no sign of life."""
+        self._hear()
+        now = time.monotonic()
+        # Also of one that says nothing by itself: a server, or the parent of a group of workers.
+        if not (self.process and stands_still(self.process.pid)):
+            self.went_at = now
+        if not self.service.watchdog:
+            return now - self.went_at
+        self.signs = {
+            pid: at for pid, at in self.signs.items() if now - at < _SILENCE or is_running(pid)
+        }
+        return now - min((self.went_at, *self.signs.values()))
+
+    def _hear(self) -> None:
+        """Take all that its processes have said, each of which the kernel names."""
+        while self.notify:
+            try:
+                said, ancillary, _, _ = self.notify.recvmsg(4096, _CREDENTIALS_SPACE)
+            except BlockingIOError:
+                return
+            self.has_said_ready |= b"READY=1" in said
+            for level, kind, credentials in ancillary:
+                if (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS):
+                    pid, _, _ = _CREDENTIALS.unpack(credentials)
+                    self.signs[pid] = time.monotonic()
 
 
 class Supervisor:
@@ -151,8 +189,15 @@ class Supervisor:
             # In the abstract namespace: nothing to clean up, and reachable for every user.
             name = f"slimtrack-{secrets.token_hex(8)}"
             child.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+            child.notify.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
             child.notify.bind(f"\0{name}")
             env["NOTIFY_SOCKET"] = f"@{name}"
+            env.pop("WATCHDOG_USEC", None)
+            if service.watchdog:
+                env["WATCHDOG_USEC"] = str(int(1e6 * service.watchdog))
+        child.has_said_ready = False
+        child.signs.clear()
+        child.went_at = time.monotonic()
         account = pwd.getpwnam(service.user) if service.user else None
         # setpriv comes after the change of user, which would take its wish back.
         # Our own processes keep nothing that a kill could harm; a server ends as it likes to.
@@ -202,7 +247,30 @@ class Supervisor:
             self._clean_up(child)
             child.due = time.monotonic() + delay
             self._enter(child, Phase.RESTARTING)
-        elif child.phase is Phase.STARTING and child.is_ready():
+        elif child.phase is Phase.STARTING:
+            if child.is_ready():
+                self._enter(child, Phase.READY)
+            elif child.process:
+                self._hurry(child, child.process)
+        elif child.process:
+            self._watch(child, child.process)
+
+    def _hurry(self, child: _Child, process: subprocess.Popen[bytes]) -> None:
+        """Kill what was started again and is not ready in time; never a server, which may heal."""
+        limit = child.service.ready_timeout
+        if child.service.ready is None and time.time() - child.since > limit:
+            self._on_line(child.service.name, f"is not ready after {limit:g} s; killed")
+            process.kill()
+
+    def _watch(self, child: _Child, process: subprocess.Popen[bytes]) -> None:
+        silence = child.silence()
+        limit = child.service.watchdog
+        if limit and silence > limit:
+            self._on_line(child.service.name, f"has given no sign of life for {limit:g} s; killed")
+            process.kill()
+        elif silence > _SILENCE and child.phase is Phase.READY:
+            self._enter(child, Phase.STALLED)
+        elif silence <= _SILENCE and child.phase is Phase.STALLED:
             self._enter(child, Phase.READY)
 
     def _ask_to_stop(self, child: _Child) -> None:

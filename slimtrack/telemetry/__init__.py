@@ -1,1 +1,1 @@
-"""What is seen from outside: logs."""
+"""What is seen from outside: logs, metrics, reports of errors."""

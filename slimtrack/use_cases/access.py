@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import re
 import secrets
 import time
 from collections.abc import Collection
@@ -28,6 +29,9 @@ _PREFIX: Final = "stk"
 #: Random bytes of a key's public part and of its secret.
 _ID_BYTES: Final = 6
 _SECRET_BYTES: Final = 32
+_TOKEN: Final = re.compile(
+    rf"{_PREFIX}_([0-9a-f]{{{2 * _ID_BYTES}}})_([0-9a-f]{{{2 * _SECRET_BYTES}}})"
+)
 #: A hundred years: the last day is one that every reader can hold.
 _MOST_DAYS: Final = 36_500
 #: Characters in the name of a tenant or a key.
@@ -181,6 +185,28 @@ class Access:
             self._record_use(key_id, key)
         return key.principal
 
+    def find(self, key_id: str) -> Principal | None:
+        """Return whose key an id is; None if it must not be used any more.
+
+        For those who have shown the key before.
+
+        Raises:
+            UnavailableError: the database does not answer.
+        """
+        key = self._look_up(key_id)
+        if key is None or (key.expires_at and key.expires_at <= datetime.now(UTC)):
+            return None
+        return key.principal
+
+    def session_secret(self) -> bytes:
+        """Return what the sessions of browsers are signed with, in every process alike.
+
+        Raises:
+            UnavailableError: the database does not answer.
+        """
+        with unavailable_if_away():
+            return run(self._pool, access.get_session_secret)
+
     def anybody(self) -> Principal:
         """Return who everybody is where no key is asked for: the default tenant.
 
@@ -250,12 +276,8 @@ def _name(text: str, *, of: str) -> str:
 
 
 def _split(token: str) -> tuple[str, str] | None:
-    prefix, _, rest = token.partition("_")
-    key_id, _, secret = rest.partition("_")
-    sizes = (len(key_id), len(secret))
-    if prefix != _PREFIX or sizes != (2 * _ID_BYTES, 2 * _SECRET_BYTES) or not rest.isascii():
-        return None
-    return key_id, secret
+    found = _TOKEN.fullmatch(token)
+    return (found[1], found[2]) if found else None
 
 
 def _digest(secret: str) -> bytes:

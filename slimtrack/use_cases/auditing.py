@@ -6,14 +6,15 @@ from uuid import UUID
 
 import msgspec
 import structlog
-from psycopg import IsolationLevel
 
-from slimtrack.domain.dead_letter import OperatorAction, Selection
-from slimtrack.domain.order import Status
+from slimtrack.domain.dead_letter import Selection
+from slimtrack.domain.operator_action import ActionName, OperatorAction
+from slimtrack.domain.order import Flow, Status
 from slimtrack.routing import ROUTES
-from slimtrack.sql import audit, dead_letters
+from slimtrack.sql import audit, operator_actions
 from slimtrack.sql.audit import StuckOrder
-from slimtrack.sql.pool import Pool
+from slimtrack.sql.pool import Pool, snapshot
+from slimtrack.telemetry import metrics
 
 _log: Final = structlog.get_logger()
 
@@ -76,26 +77,20 @@ class Auditing:
 
     def audit(self) -> AuditResult:
         """Check the invariants in the database, all as of one moment, in bounded memory."""
-        with self._pool.connection() as connection:
-            connection.isolation_level = IsolationLevel.REPEATABLE_READ
-            connection.read_only = True
-            try:
-                with connection.transaction():
-                    audit.keep_partitions(connection)
-                    return AuditResult(
-                        audit.count_places(connection),
-                        audit.count_rows(connection),
-                        [
-                            Finding(
-                                find.__name__.removeprefix("find_"),
-                                what,
-                                find(connection, limit=_EXAMPLES),
-                            )
-                            for what, find in _CHECKS.items()
-                        ],
+        with self._pool.connection() as connection, snapshot(connection):
+            audit.keep_partitions(connection)
+            return AuditResult(
+                audit.count_places(connection),
+                audit.count_rows(connection),
+                [
+                    Finding(
+                        find.__name__.removeprefix("find_"),
+                        what,
+                        find(connection, limit=_EXAMPLES),
                     )
-            finally:
-                connection.isolation_level = connection.read_only = None
+                    for what, find in _CHECKS.items()
+                ],
+            )
 
     def stuck(self, *, limit: int) -> Sequence[StuckOrder]:
         """Return the orders whose next stage, or an event of theirs, is past its deadline.
@@ -108,7 +103,11 @@ class Auditing:
     def watch(self) -> int:
         """Count the rows that are past their deadline, and say so in the log."""
         with self._pool.connection() as connection:
-            count = audit.count_stuck_rows(connection, self._deadlines)
+            counts = audit.count_stuck_rows(connection, self._deadlines)
+        for stage in self._deadlines:
+            metrics.STUCK_ROWS.labels(stage).set(counts.get(stage, 0))
+        metrics.mark_seen("stuck")
+        count = sum(counts.values())
         if count:
             _log.error("orders.stuck", rows=count)
         return count
@@ -117,6 +116,7 @@ class Auditing:
         """Return orders that nobody will ever work on, which should be impossible."""
         with self._pool.connection() as connection:
             found = audit.find_stranded_orders(connection, limit=_REPAIRED)
+        metrics.STRANDED_ORDERS.labels(Flow.SIMULATED).set(len(found))
         if found:
             _log.error("orders.stranded", orders=len(found), example=str(found[0]))
         return found
@@ -127,8 +127,10 @@ class Auditing:
         # Whatever attempt it was: another one does no harm.
         stages[Status.DELIVERY_FAILED] = Status.OUT_FOR_DELIVERY
         with self._pool.connection() as connection, connection.transaction():
-            repaired = audit.repair_stranded_orders(connection, stranded, next_stages=stages)
-            dead_letters.record_action(
-                connection, action, name="repair", selection=Selection(), affected=repaired
+            repaired = audit.repair_stranded_orders(
+                connection, stranded, next_stages=stages, action=action
+            )
+            operator_actions.record_action(
+                connection, action, name=ActionName.REPAIR, selection=Selection(), affected=repaired
             )
         return repaired

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Final
 from uuid import UUID
 
 from slimtrack.domain.errors import (
@@ -14,14 +15,19 @@ from slimtrack.domain.errors import (
 )
 from slimtrack.domain.event import MAX_EVENTS, MAX_REMARKS, MESSAGES, EventKind
 from slimtrack.domain.idempotency import Answer, KeyInUseError, KeyReusedError, Once
+from slimtrack.domain.operator_action import ActionName, OperatorAction
 from slimtrack.domain.order import FINAL, TRANSITIONS, Flow, NewOrder, Order, Status, time_of
 from slimtrack.domain.outcome import Outcome, outcome_of
 from slimtrack.domain.report import Effect, Report, effect_of
 from slimtrack.domain.schedule import NOTHING
 from slimtrack.domain.tracking_code import format_code
 from slimtrack.routing import ROUTES, Schedule
-from slimtrack.sql import idempotency, orders
+from slimtrack.sql import idempotency, operator_actions, orders
 from slimtrack.sql.orders import Entry
+from slimtrack.telemetry import tracing
+
+#: Orders of one request that are traced, at most.
+_MOST_TRACED: Final = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +71,9 @@ class Changes:
         self._answer_lifetime = answer_lifetime
         #: Whether an event was written by a command that has another effect when it is repeated.
         self.has_appended = False
+        #: What there is to be counted when it is committed.
+        self.placed = 0
+        self.moved: list[Order] = []
 
     def transaction(self) -> AbstractContextManager[object]:
         """Make all commands within the context one transaction."""
@@ -79,9 +88,11 @@ class Changes:
             next_stage=ROUTES[Status.RECEIVED].stage,
             next_delay=self._schedule.after(Status.RECEIVED).delay,
             fan_out=self._fan_out,
+            traceparent=tracing.traceparent(),
         )
         if tracking_number is None:
             return self.place_many([new])[0]
+        self.placed += 1
         return as_placed(new, tracking_number)
 
     def place_many(self, new: Sequence[NewOrder]) -> list[Order | UUID]:
@@ -95,6 +106,7 @@ class Changes:
         # tracking number may be taken: such an order is missing, and placed again.
         while missing := [order for order in new if order.id not in outcomes]:
             outcomes |= self._place_many(missing)
+        self.placed += sum(isinstance(outcome, Order) for outcome in outcomes.values())
         return [outcomes[order.id] for order in new]
 
     def _place_many(self, new: Sequence[NewOrder]) -> dict[UUID, Order | UUID]:
@@ -105,6 +117,7 @@ class Changes:
             next_stage=ROUTES[Status.RECEIVED].stage,
             next_delay=self._schedule.after(Status.RECEIVED).delay,
             fan_out=self._fan_out,
+            traceparent=tracing.traceparent() if len(new) <= _MOST_TRACED else None,
         )
         outcomes: dict[UUID, Order | UUID] = {
             order.id: as_placed(order, placed[order.id]) for order in new if order.id in placed
@@ -209,6 +222,16 @@ class Changes:
                 ),
             )
 
+    def record(self, order: Order, *, name: ActionName, action: OperatorAction) -> None:
+        """Record who has changed an order, and why; in the transaction that has changed it."""
+        operator_actions.record_action(
+            self._connection,
+            action,
+            name=name,
+            selection={"order_id": order.id, "event": order.version},
+            affected=1,
+        )
+
     def recall(self, once: Once) -> Answer | None:
         """Return what a command was answered; None for a new one.
 
@@ -292,9 +315,17 @@ class Changes:
                 entry.to_status, delivery_attempts=order.delivery_attempts
             )
         self.has_appended = True
-        return orders.append_event(
-            self._connection, order.id, entry, following=following, fan_out=self._fan_out
+        changed = orders.append_event(
+            self._connection,
+            order.id,
+            entry,
+            following=following,
+            fan_out=self._fan_out,
+            traceparent=tracing.traceparent(),
         )
+        if entry.to_status:
+            self.moved.append(changed)
+        return changed
 
 
 def name_of(order: UUID | int) -> str:

@@ -1,5 +1,6 @@
 """Test orders: each is brought through a stage in the way that its reference asks for."""
 
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
@@ -10,7 +11,9 @@ from slimtrack.domain.outcome import Outcome, SimulatedFailureError
 from slimtrack.domain.schedule import Due
 from slimtrack.routing import Schedule
 from slimtrack.sql import orders
+from slimtrack.telemetry import tracing
 from slimtrack.use_cases.changing import Changes, Target
+from slimtrack.use_cases.measuring import count_advanced, count_moved, trace_advanced
 
 #: How much later than usual the stage of a slow test order is due.
 _SLOW: Final = 30.0
@@ -40,9 +43,11 @@ def advance_tested(
             # It may be cancelled, or further, already: by its owner, a report, or this very line in
             # a worker that died behind it.
             with suppress(TransitionNotAllowedError):
-                changes.cancel(Target(order=row.order_id, tenant_id=None), reason="test")
+                target = Target(order=row.order_id, tenant_id=None)
+                count_moved([changes.cancel(target, reason="test")])
         reached = _reached(row, stage)
-        one = orders.advance_orders(
+        began = time.time_ns()
+        one, observed = orders.advance_orders(
             connection,
             [row.id],
             stage=stage,
@@ -50,7 +55,10 @@ def advance_tested(
             fan_out=fan_out,
             to_status=reached,
             with_tests=True,
+            traced=tracing.active() is not None,
         )
+        count_advanced(stage, reached, one, observed)
+        trace_advanced(stage, observed, began=began)
         advanced = advanced.plus(one)
     if failure:
         raise failure

@@ -2,17 +2,21 @@
 
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
 from slimtrack import faults
+from slimtrack.domain.dead_letter import StoredDeadLetter
 from slimtrack.domain.order import Status
-from slimtrack.domain.retry import Failure, RetryPolicy, fingerprint
+from slimtrack.domain.retry import Failure, ProcessKilledError, RetryPolicy, fingerprint
+from slimtrack.domain.traceparent import TracedRow
 from slimtrack.routing import BY_STAGE
 from slimtrack.sql import outbox
 from slimtrack.sql.errors import is_infrastructure
 from slimtrack.sql.pool import Connection, Pool, run
+from slimtrack.telemetry import errors, metrics, tracing
+from slimtrack.telemetry.scrubbing import first_line, without_quotations
 
 _log: Final = structlog.get_logger()
 
@@ -45,20 +49,25 @@ class Retrying:
             psycopg.Error: the database does not answer.
         """
         with self._pool.connection() as connection:
-            return outbox.order_by_attempts(connection, ids, stage=stage)
+            ordered = outbox.order_by_attempts(connection, ids, stage=stage)
+        metrics.DUPLICATES[stage].inc(len(ids) - len(ordered))
+        return ordered
 
     def begin_attempt(self, stage: Status, row_id: int) -> bool:
         """Count an attempt in a transaction of its own, before it begins.
 
-        False if an earlier attempt never had an outcome: it ended its process.
+        False where there is nothing to do: the row is gone, or is not due any more.
 
         Raises:
+            ProcessKilledError: an earlier attempt never had an outcome.
             psycopg.Error: nothing has changed.
         """
         with self._pool.connection() as connection:
-            begun = outbox.begin_attempt(connection, row_id, stage=stage)
+            attempt = outbox.begin_attempt(connection, row_id, stage=stage)
+        if attempt.left_open:
+            raise ProcessKilledError
         faults.point("retry.after_count")
-        return begun
+        return attempt.begun
 
     def settle(self, stage: Status, failures: Sequence[Failure], policy: RetryPolicy) -> None:
         """Make failed rows due again, or dead letters after their last attempt.
@@ -73,20 +82,22 @@ class Retrying:
         route = BY_STAGE[stage]
         faults.point("retry.before_rearm")
 
-        def work(connection: Connection) -> outbox.Settled:
+        def work(connection: Connection) -> tuple[int, Sequence[outbox.Settled]]:
             with connection.transaction():
+                delayed = 0
                 for outage in outages:
-                    outbox.rearm_rows(
+                    delayed += outbox.rearm_rows(
                         connection,
                         outage.ids,
                         stage=stage,
                         counted=outage.counted,
+                        error_type=type(outage.error).__qualname__,
                         error=_text(outage.error),
                         delay=policy.min_backoff,
                     )
                 if not faulty:
-                    return outbox.Settled(0, 0)
-                return outbox.fail_rows(
+                    return delayed, ()
+                settled = outbox.fail_rows(
                     connection,
                     _failed_rows(connection, stage, faulty, policy),
                     stage=stage,
@@ -94,21 +105,64 @@ class Retrying:
                     queue_name=route.queue_name,
                     policy=policy,
                 )
+                return delayed, settled
 
         # After an outage every connection is dead: who gave up here would wait for 5 s.
-        settled = run(self._pool, work)
+        delayed, settled = run(self._pool, work)
         self._wake_up()
+        _count(stage, settled, delayed=delayed)
         if outages:
-            _log.warning("set.delayed", stage=stage, error=_text(outages[0].error))
-        if faulty:
             _log.warning(
-                "rows.failed",
-                stage=stage,
-                rearmed=settled.rearmed,
-                dead_letters=settled.stored,
-                error=_text(faulty[0].error),
+                "set.delayed", stage=stage, rows=delayed, error=first_line(_text(outages[0].error))
             )
+        causes = {row_id: failure.error for failure in faulty for row_id in failure.ids}
+        for each in settled:
+            _tell(stage, each, causes[each.id])
         faults.point("retry.after_rearm")
+
+
+def _tell(stage: Status, settled: outbox.Settled, error: BaseException) -> None:
+    """Say what came of a row; each has a line, as each has a caller who may ask."""
+    line: dict[str, Any] = {
+        "order_id": str(settled.order_id),
+        "correlation_id": settled.correlation_id,
+        "stage": stage,
+        "attempt": settled.attempts,
+        "error": without_quotations(_text(error)),
+        "raised_in": _place_of(error),
+    }
+    tracer = tracing.active()
+    if tracer and settled.traceparent:
+        traced = TracedRow(
+            settled.order_id, settled.correlation_id, settled.traceparent, settled.attempts
+        )
+        line |= tracer.fail(settled.id, traced, stage=stage, error=error)
+    if settled.dead_letter is None:
+        _log.warning("attempt.failed", **line)
+        return
+    _log.error("dead_letter.stored", **line, dead_letter=settled.dead_letter)
+    letter = StoredDeadLetter(
+        settled.dead_letter,
+        settled.id,
+        settled.order_id,
+        settled.attempts,
+        settled.correlation_id,
+    )
+    errors.report_dead_letters(error, [letter], stage=stage, trace_id=line.get("trace_id"))
+
+
+def _place_of(error: BaseException) -> str | None:
+    """Return where an error was raised; the dead letter has the whole traceback."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{frames[-1].filename}:{frames[-1].lineno} {frames[-1].name}" if frames else None
+
+
+def _count(stage: Status, settled: Sequence[outbox.Settled], *, delayed: int) -> None:
+    if delayed:
+        metrics.DELAYS.labels(stage).inc(delayed)
+    for each in settled:
+        counter = metrics.DEAD_LETTERS if each.dead_letter else metrics.RETRIES
+        counter.labels(stage, metrics.error_label(each.error_type)).inc()
 
 
 def _text(error: BaseException) -> str:

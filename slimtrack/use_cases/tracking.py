@@ -1,6 +1,7 @@
 """The use cases: what can be done with orders; each is one transaction."""
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeVar
 from uuid import UUID
 
@@ -12,13 +13,17 @@ from slimtrack.domain.event import OrderEvent
 from slimtrack.domain.idempotency import Answer, Once
 from slimtrack.domain.listing import Found, Listing
 from slimtrack.domain.order import NewOrder, Order, Status
+from slimtrack.domain.timeline import Timeline
 from slimtrack.routing import Schedule
-from slimtrack.sql import orders
+from slimtrack.sql import orders, timeline
 from slimtrack.sql.errors import unavailable_if_away
-from slimtrack.sql.listing import count_orders, list_orders
-from slimtrack.sql.pool import Pool, run
+from slimtrack.sql.listing import count_orders, list_orders, list_owners
+from slimtrack.sql.pool import Pool, run, snapshot
+from slimtrack.telemetry import metrics, tracing
 from slimtrack.use_cases.changing import Changes, name_of
+from slimtrack.use_cases.measuring import count_advanced, count_moved, trace_advanced
 from slimtrack.use_cases.rehearsal import advance_tested
+from slimtrack.use_cases.telling import due_times, make_timeline
 
 _log: Final = structlog.get_logger()
 
@@ -67,6 +72,7 @@ class Tracking:
         self._wake_up()
         if isinstance(placed, UUID):
             raise ReferenceTakenError(reference=new.reference or "", order_id=placed)
+        metrics.ORDERS_ACCEPTED.inc()
         return placed
 
     def place_many(self, new: Sequence[NewOrder]) -> list[Order | UUID]:
@@ -79,6 +85,7 @@ class Tracking:
         """
         outcomes = self._retried(lambda connection: self._changes(connection).place_many(new))
         self._wake_up()
+        metrics.ORDERS_ACCEPTED.inc(sum(isinstance(outcome, Order) for outcome in outcomes))
         return outcomes
 
     def execute(self, command: Callable[[Changes], Answer], *, once: Once | None = None) -> Answer:
@@ -110,6 +117,9 @@ class Tracking:
         )
         faults.point("place.after_commit")
         self._wake_up()
+        if changes:
+            metrics.ORDERS_ACCEPTED.inc(changes.placed)
+            count_moved(changes.moved)
         return answer
 
     def get(self, order: UUID | int, *, tenant_id: int | None = None) -> Order:
@@ -166,6 +176,14 @@ class Tracking:
         """
         return self._retried(lambda connection: count_orders(connection, listing, limit=limit))
 
+    def owners(self, order_ids: Sequence[UUID]) -> Mapping[UUID, str]:
+        """Return what the tenants of orders are called.
+
+        Raises:
+            UnavailableError: the database does not answer.
+        """
+        return self._retried(lambda connection: list_owners(connection, order_ids))
+
     def history(self, order: UUID | int, *, tenant_id: int | None = None) -> Sequence[OrderEvent]:
         """Return the events of one order, oldest first.
 
@@ -185,6 +203,42 @@ class Tracking:
             raise OrderNotFoundError(name_of(order))
         return events
 
+    def timeline(self, order: UUID | int, *, tenant_id: int | None = None) -> Timeline:
+        """Return all that happened to one order, each after what caused it, and what is awaited.
+
+        Raises:
+            OrderNotFoundError: there is no such order.
+            UnavailableError: the database does not answer.
+        """
+
+        def read(connection: orders.Connection) -> Timeline | None:
+            with snapshot(connection):
+                order_id = _find_id(connection, order)
+                found = order_id and orders.get_order(connection, order_id, tenant_id=tenant_id)
+                if not found:
+                    return None
+                events = timeline.list_timeline_events(connection, found.id)
+                incidents = timeline.list_incidents(connection, [found.id]).get(found.id, ())
+                open_rows, read_at = timeline.find_open_rows(
+                    connection, found.id, due_ats=due_times(events, incidents)
+                )
+            return make_timeline(found, events, incidents, open_rows, read_at=read_at)
+
+        told = self._retried(read)
+        if not told:
+            raise OrderNotFoundError(name_of(order))
+        return told
+
+    def revisions(self, order_ids: Sequence[UUID]) -> Mapping[UUID, str]:
+        """Return of orders what differs whenever their timeline tells more.
+
+        Those that are not there are left out.
+
+        Raises:
+            UnavailableError: the database does not answer.
+        """
+        return self._retried(lambda connection: timeline.list_revisions(connection, order_ids))
+
     def advance(self, stage: Status, ids: Sequence[int]) -> orders.Advanced:
         """Bring the orders of a set of outbox rows through a stage; repeats have no effect.
 
@@ -193,14 +247,18 @@ class Tracking:
             psycopg.Error: nothing has changed.
         """
         faults.point("actor.before_statement")
+        began = time.time_ns()
         with self._pool.connection() as connection:
-            advanced = orders.advance_orders(
+            advanced, observed = orders.advance_orders(
                 connection,
                 ids,
                 stage=stage,
                 following=self._schedule.after(stage),
                 fan_out=self._fan_out,
+                traced=tracing.active() is not None,
             )
+            count_advanced(stage, stage, advanced, observed)
+            trace_advanced(stage, observed, began=began)
             if advanced.claimed < len(ids):  # repeats, or test orders
                 tested = advance_tested(
                     connection,
@@ -211,6 +269,7 @@ class Tracking:
                     fan_out=self._fan_out,
                 )
                 advanced = advanced.plus(tested)
+                metrics.DUPLICATES[stage].inc(len(ids) - advanced.claimed)
         # Always: a stage that was at its bound has room again, whether or not rows were made.
         self._wake_up()
         if advanced.moved < advanced.claimed:

@@ -4,6 +4,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from contextlib import ExitStack
 from contextvars import copy_context
 from typing import Final
 
@@ -13,10 +14,13 @@ import structlog
 from slimtrack import faults
 from slimtrack.domain.order import Status
 from slimtrack.domain.retry import PermanentError
+from slimtrack.domain.traceparent import TracedRow
 from slimtrack.domain.work import Assignment, StageWork, TimeLimitExceededError, WorkError
 from slimtrack.routing import Schedule
 from slimtrack.sql import orders, outbox
 from slimtrack.sql.pool import Pool
+from slimtrack.telemetry import errors, metrics, tracing
+from slimtrack.use_cases.measuring import count_advanced
 
 _log: Final = structlog.get_logger()
 
@@ -24,6 +28,8 @@ _log: Final = structlog.get_logger()
 #: (EX_TEMPFAIL of sysexits.h).
 _MOST_ABANDONED: Final = 20
 _EXIT_CODE: Final = 75
+#: What every line says that is written while a row is worked on, also those of the work itself.
+_ABOUT: Final = ("order_id", "correlation_id", "stage", "attempt")
 
 
 class Working:
@@ -71,12 +77,27 @@ class Working:
             psycopg.Error: nothing has changed.
             Exception: the work failed; nothing has changed here.
         """
+        try:
+            self._perform(stage, row_id)
+        finally:
+            structlog.contextvars.unbind_contextvars(*_ABOUT)
+
+    def _perform(self, stage: Status, row_id: int) -> None:
         work = self._works[stage]
-        with self._pool.connection() as connection, connection.transaction():
+        done: tuple[orders.Advanced, orders.Observed] | None = None
+        with (
+            ExitStack() as recording,  # it ends after the commit
+            self._pool.connection() as connection,
+            connection.transaction(),
+        ):
             outbox.allow_work(connection, seconds=self._time_limit)
             row = outbox.lock_row(connection, row_id, stage=stage)
             if row is None:
+                metrics.DUPLICATES[stage].inc()
                 return
+            about = (str(row.order_id), row.correlation_id, stage, row.attempts)
+            structlog.contextvars.bind_contextvars(**dict(zip(_ABOUT, about, strict=True)))
+            _record(recording, stage, row_id, row)
             order = orders.get_order(connection, row.order_id)
             assignment = order and Assignment(
                 idempotency_key=f"{row.order_id}:{row.from_sequence}:{stage}",
@@ -91,20 +112,24 @@ class Working:
                 if assignment:
                     self._call(_undo_of(work), assignment)
                     faults.point("work.after_undo")
-                outbox.delete_row(connection, row_id)
+                outbox.finish_undo(connection, row_id)
             else:
                 if assignment and row.wanted:
                     faults.point("work.before_call")
                     self._call(work, assignment)
                     faults.point("work.after_call")
-                moved = self._advance(connection, stage, row_id)
+                done = self._advance(connection, stage, row_id)
                 # Also where nothing was called just now: an attempt whose process died may have.
-                if not moved and assignment and hasattr(work, "undo"):
+                if not done[0].moved and assignment and hasattr(work, "undo"):
                     outbox.add_undo(connection, row, stage=stage)
         self._wake_up()
+        if done:
+            count_advanced(stage, stage, *done)
 
-    def _advance(self, connection: orders.Connection, stage: Status, row_id: int) -> bool:
-        advanced = orders.advance_orders(
+    def _advance(
+        self, connection: orders.Connection, stage: Status, row_id: int
+    ) -> tuple[orders.Advanced, orders.Observed]:
+        advanced, observed = orders.advance_orders(
             connection,
             [row_id],
             stage=stage,
@@ -113,8 +138,8 @@ class Working:
             with_tests=True,
         )
         if not advanced.moved:
-            _log.info("orders.unmoved", stage=stage, claimed=advanced.claimed, moved=0)
-        return advanced.moved > 0
+            _log.info("orders.unmoved", claimed=advanced.claimed, moved=0)
+        return advanced, observed
 
     def _call(self, call: Callable[[Assignment], object], assignment: Assignment) -> None:
         """Call in a thread that can be left behind: nothing else ends a call that hangs."""
@@ -144,7 +169,16 @@ class Working:
         _log.error("work.abandoned", work=thread.name, threads=len(self._abandoned))
         if len(self._abandoned) >= _MOST_ABANDONED:
             _log.critical("worker.crippled", threads=[each.name for each in self._abandoned])
+            errors.flush()
             os._exit(_EXIT_CODE)
+
+
+def _record(recording: ExitStack, stage: Status, row_id: int, row: outbox.LockedRow) -> None:
+    """Record the work on a row, if it is traced, until the end of all."""
+    tracer = tracing.active()
+    if tracer and row.traceparent:
+        traced = TracedRow(row.order_id, row.correlation_id, row.traceparent, row.attempts)
+        recording.enter_context(tracer.work(row_id, traced, stage=stage))
 
 
 def _undo_of(work: StageWork) -> Callable[[Assignment], object]:

@@ -71,6 +71,9 @@ class Load:
         self._thread = threading.Thread(target=self._run, name=f"load-{name}")
         self._abandoned = False
         self.placed = 0
+        #: Requests that were refused or had no answer, and came again; seconds of the slowest.
+        self.repeated = 0
+        self.slowest = 0.0
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -104,15 +107,18 @@ class Load:
         # Until its outcome is known, also when the load is to stop.
         while not self._abandoned:
             self._ledger.write(reference=reference, digest=digest)
+            begun = time.monotonic()
             try:
                 status, answer = self._post(body)
             except (OSError, http.client.HTTPException, ValueError):
                 status, answer = 0, {}
+            self.slowest = max(self.slowest, time.monotonic() - begun)
             if status == 201:
                 self._ledger.write(reference=reference, status=status, order_id=answer["id"])
                 return
             # 409: the request whose answer was lost is still being carried out.
             assert status in {0, 409, 503}, (status, answer)
+            self.repeated += 1
             time.sleep(0.05)
 
     def _post(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:

@@ -1,5 +1,6 @@
 """Messages that come twice, late, shuffled or to the wrong stage, among failures and replays."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -17,9 +18,10 @@ from hypothesis.stateful import (
 )
 from psycopg_pool import ConnectionPool
 
-from slimtrack.domain.dead_letter import OperatorAction, Selection
+from slimtrack.domain.dead_letter import Selection
+from slimtrack.domain.operator_action import OperatorAction
 from slimtrack.domain.order import JOURNEY, NewOrder, Status, new_order_id
-from slimtrack.domain.retry import Failure, RetryPolicy
+from slimtrack.domain.retry import Failure, ProcessKilledError, RetryPolicy
 from slimtrack.use_cases.auditing import Auditing
 from slimtrack.use_cases.dead_letters import DeadLetters
 from slimtrack.use_cases.retrying import Retrying
@@ -76,7 +78,8 @@ class Machine(RuleBasedStateMachine):
     @rule(stage=_stages, random=_choice, outage=st.booleans(), counted=st.booleans())
     def fail(self, stage: Status, random: Any, *, outage: bool, counted: bool) -> None:
         row = random.choice(self.rows)
-        counted = counted and self.world.retrying.begin_attempt(stage, row)
+        with suppress(ProcessKilledError):
+            counted = counted and self.world.retrying.begin_attempt(stage, row)
         error = psycopg.OperationalError("gone") if outage else ValueError("no")
         self.world.retrying.settle(
             stage, [Failure(ids=[row], error=error, counted=counted)], POLICY

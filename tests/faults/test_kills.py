@@ -18,7 +18,7 @@ import pytest
 from observing import wait_until
 
 from slimtrack.domain.order import JOURNEY
-from slimtrack.stack.state import StackState, running_stack
+from slimtrack.local.state import StackState, running_stack
 
 ROWS = 5_000
 REQUESTS = 300

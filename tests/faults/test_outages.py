@@ -48,7 +48,7 @@ def check(findings: Findings, *, accepted: int) -> None:
 def test_a_broker_that_forgets_everything_costs_seconds_and_no_order(
     own_servers: Servers, system: System
 ) -> None:
-    orders = 5_000
+    orders = 4_000
     start(system)
     load = system.load("wiped", count=orders, rate=500)
     system.wait_until(lambda: delivered(system) > orders // 10, what="orders are delivered")
@@ -68,7 +68,7 @@ def test_a_broker_that_forgets_everything_costs_seconds_and_no_order(
     seconds = system.wait_until(
         lambda: system.count("order_events WHERE sequence > 1") > before, what="orders move"
     )
-    system.finish(load)
+    system.finish(load, timeout=120)
     findings = system.settle(timeout=150)
 
     print(f"{lost} rows in flight were lost; the first order moved after {seconds:.1f} s")  # noqa: T201
@@ -147,5 +147,5 @@ def test_a_broker_that_takes_nothing_while_work_fails_loses_nothing(
         rabbitmq.rabbitmqctl(*allow)
     findings = system.settle(timeout=90)
 
-    assert any("rows.failed" in line for line in system.lines), "no work failed"
+    assert any("attempt.failed" in line for line in system.lines), "no work failed"
     check(findings, accepted=orders)

@@ -96,7 +96,7 @@ def test_without_keys_only_this_machine_may_ask(tracking: Tracking) -> None:
         dependencies={},
         required=(),
     )
-    client = falcon.testing.TestClient(app)
+    client = falcon.testing.TestClient(app, headers={"Host": "localhost"})
     for address, status in {
         "127.0.0.1": 200,
         "127.9.9.9": 200,
@@ -114,6 +114,10 @@ def test_without_keys_only_this_machine_may_ask(tracking: Tracking) -> None:
             "/api/orders", remote_addr="127.0.0.1", headers={name: "for=192.0.2.7"}
         )
         assert answer.status_code == 403, name
+    # A name of somebody else's that leads here makes no page of theirs one of this machine.
+    rebound = client.simulate_get("/api/orders", headers={"Host": "rebound.example:8080"})
+    assert rebound.status_code == 403
+    assert "ask for localhost" in rebound.json["detail"]
 
 
 def test_without_keys_everybody_is_the_default_tenant_as_it_is_now(callers: Callers) -> None:

@@ -189,13 +189,14 @@ def test_the_plans_for_an_empty_outbox_serve_a_full_one(
     with psycopg.connect(info, autocommit=True) as worker:
 
         def advance(ids: list[int]) -> int:
-            return orders.advance_orders(
+            advanced, _ages = orders.advance_orders(
                 worker,
                 ids,
                 stage=Status.PROCESSING,
                 following=Due(Status.IN_TRANSIT, 0.0),
                 fan_out=False,
-            ).moved
+            )
+            return advanced.moved
 
         def find_tested(ids: list[int]) -> int:
             orders.find_tested_rows(worker, ids, stage=Status.PROCESSING)

@@ -26,7 +26,7 @@ def client(tracking: Tracking) -> falcon.testing.TestClient:
         dependencies={},
         required=(),
     )
-    return falcon.testing.TestClient(app)
+    return falcon.testing.TestClient(app, headers={"Host": "localhost"})
 
 
 def place(client: falcon.testing.TestClient, **fields: Any) -> falcon.testing.Result:

@@ -14,8 +14,10 @@ import psycopg
 import pytest
 from api_server import COMMAND, GET, Server, serve
 
+from slimtrack.routing import BY_QUEUE
+
 WORKERS = 2
-POST = b"POST /api/orders HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+POST = b"POST /api/orders HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 ORDER = b'{"description":"Two boxes"}'
 
@@ -42,7 +44,7 @@ FRAMING = {
     "TLS": (b"\x16\x03\x01\x02\x00\x01\x00\x01\r\n\r\n", 400),
     "no request line": (b"hello\r\n\r\n", 400),
     "an unknown version": (b"GET /health/live HTTP/9.9\r\n\r\n", 400),
-    "a long request line": (b"GET /" + b"a" * 5000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 414),
+    "a long request line": (b"GET /" + b"a" * 5000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", 414),
     "a long header": (GET + b"A: " + b"a" * 9000 + b"\r\n\r\n", 431),
     "many headers": (GET + b"".join(b"A%d: a\r\n" % each for each in range(65)) + b"\r\n", 431),
     "a blank in a header's name": (GET + b"A B: c\r\n\r\n", 400),
@@ -68,8 +70,8 @@ FRAMING = {
         CHUNKED + b"1b\r\n" + ORDER + b"\r\n0\r\nContent-Length: 5\r\n\r\n",
         400,
     ),
-    "a method of Falcon's own": (b"WEBSOCKET /api/orders HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-    "a tunnel": (b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n", 404),
+    "a method of Falcon's own": (b"WEBSOCKET /api/orders HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
+    "a tunnel": (b"CONNECT a:1 HTTP/1.1\r\nHost: localhost\r\n\r\n", 404),
 }
 
 
@@ -141,8 +143,8 @@ def test_callers_that_do_not_hang_up_do_not_keep_the_others_waiting(
 def test_every_answer_tells_browsers_to_trust_and_keep_nothing(server: Server) -> None:
     for request in (
         GET + b"\r\n",
-        b"GET /docs HTTP/1.1\r\nHost: a\r\n\r\n",
-        b"GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET /docs HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n",
         POST + b"Content-Length: 2\r\n\r\n{}",
         b"hello\r\n\r\n",  # refused by gunicorn
     ):
@@ -157,10 +159,12 @@ def test_every_answer_tells_browsers_to_trust_and_keep_nothing(server: Server) -
 
 
 def test_readiness_names_the_real_servers(server: Server) -> None:
-    answer = server.send(b"GET /health/ready HTTP/1.1\r\nHost: a\r\n\r\n")
+    answer = server.send(b"GET /health/ready HTTP/1.1\r\nHost: localhost\r\n\r\n")
     assert json.loads(answer.body) == {
-        "status": "ready",
+        "status": "degraded",
         "dependencies": {"postgresql": "up", "rabbitmq": "up", "redis": "up"},
+        # Only the API runs here.
+        "processes": {"publisher": "down", **dict.fromkeys(BY_QUEUE, "down")},
     }
 
 

@@ -8,10 +8,11 @@ import psycopg
 import pytest
 from command import run_slimtrack
 from pika.adapters.blocking_connection import BlockingChannel
+from prometheus_client import REGISTRY
 from psycopg_pool import ConnectionPool
 
 from slimtrack.bootstrap.database import deadlines
-from slimtrack.domain.dead_letter import OperatorAction
+from slimtrack.domain.operator_action import OperatorAction
 from slimtrack.domain.order import JOURNEY, STAGES, NewOrder, new_order_id
 from slimtrack.domain.published import FAN_OUT
 from slimtrack.settings import Settings
@@ -91,9 +92,15 @@ def test_stranded_orders_are_found_and_repaired_once(
     connection.execute(BREAKS["stranded_orders"], {"id": order})
     action = OperatorAction(operator="tester", reason="restored from a backup")
 
+    def shown() -> float | None:
+        return REGISTRY.get_sample_value("slimtrack_stranded_orders", {"flow": "simulated"})
+
     assert auditing.find_stranded() == [order]
+    assert shown() == 1
     assert auditing.repair([order], action=action) == 1
     assert auditing.repair([order], action=action) == 0
+    assert auditing.find_stranded() == []
+    assert shown() == 0
 
     row = connection.execute("SELECT id FROM outbox WHERE order_id = %s", (order,)).fetchone()
     assert row

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 from command import run_slimtrack
 
-from slimtrack.stack.state import running_stack
+from slimtrack.local.state import running_stack
 
 SECRETS = ("DATABASE_URL", "AMQP_URL", "REDIS_URL")
 

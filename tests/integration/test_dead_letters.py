@@ -3,22 +3,26 @@
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any
 
 import dramatiq
 import psycopg
 import pytest
+from burying import bury
 from command import run_slimtrack
 from observing import count_waiting, wait_until
 from pika.adapters.blocking_connection import BlockingChannel
 from psycopg_pool import ConnectionPool
 
 from slimtrack.broker.publishing import ConfirmedPublisher
-from slimtrack.domain.dead_letter import OperatorAction, Selection
+from slimtrack.domain.dead_letter import Selection
+from slimtrack.domain.operator_action import OperatorAction
 from slimtrack.domain.order import NewOrder, Status, new_order_id
 from slimtrack.outbox.drain import Drain
 from slimtrack.routing import BY_QUEUE
+from slimtrack.sql import dead_letters as sql
 from slimtrack.use_cases.dead_letters import DeadLetters, NotARowError, OperationRepeatedError
 from slimtrack.use_cases.tracking import Tracking
 
@@ -37,28 +41,6 @@ def drain(dead_letters: DeadLetters, amqp_url: str) -> Iterator[Drain]:
     with closing(broker):
         wait_until(lambda: broker.is_ready)
         yield Drain(dead_letters, broker=broker, amqp_url=amqp_url)
-
-
-def bury(connection: psycopg.Connection[Any], tracking: Tracking, *errors: str) -> list[int]:
-    """Make a dead letter of a new order for each error; return their ids."""
-    tracking.place_many(
-        [NewOrder(id=new_order_id(), description=f"Parcel {n}") for n in range(len(errors))]
-    )
-    rows = connection.execute(
-        "WITH deleted AS (DELETE FROM outbox RETURNING *),"
-        " given_up AS (SELECT *, row_number() OVER (ORDER BY id) AS n FROM deleted)"
-        " INSERT INTO dead_letters (outbox_id, stage, order_id, from_sequence, publications,"
-        "  attempts, correlation_id, created_at, actor, queue, error_type, error, traceback,"
-        "  fingerprint)"
-        " SELECT id, stage, order_id, from_sequence, 3, 5, correlation_id, created_at,"
-        "  'start_processing', 'orders.processing', split_part(errors.error, ':', 1), errors.error,"
-        "  'Traceback …', md5(errors.error)"
-        " FROM given_up JOIN unnest(%s::text[]) WITH ORDINALITY AS errors (error, n) USING (n)"
-        " ORDER BY n"
-        " RETURNING id",
-        (list(errors),),
-    ).fetchall()
-    return [row[0] for row in rows]
 
 
 def count(connection: psycopg.Connection[Any], of: str) -> int:
@@ -123,6 +105,23 @@ def test_what_is_discarded_stays_with_its_reason_and_is_not_replayed_by_chance(
     assert dead_letters.replay(Selection(), action=ACTION) == 0
     assert dead_letters.get(letter).discard_reason == "because"
     assert dead_letters.replay(Selection(discarded=True), action=ACTION) == 1
+
+
+def test_what_is_discarded_while_a_replay_is_under_way_is_not_replayed(
+    dead_letters: DeadLetters, tracking: Tracking, connection: psycopg.Connection[Any]
+) -> None:
+    [letter] = bury(connection, tracking, "A: one")
+    waits = (
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    with ThreadPoolExecutor() as others:
+        with connection.transaction():
+            sql.discard_dead_letters(connection, [letter], action=ACTION)
+            replayed = others.submit(dead_letters.replay, Selection(), action=ACTION)
+            wait_until(lambda: connection.execute(waits).fetchone() == (1,))
+        assert replayed.result() == 0
+    assert (count(connection, "outbox"), count(connection, "dead_letters")) == (0, 1)
 
 
 def test_filters_select_exactly_what_they_say(
@@ -203,7 +202,7 @@ def test_a_rejected_message_of_ours_moves_the_rows_that_are_in_flight_and_no_oth
 
     assert connection.execute(
         "SELECT outbox_id, actor, error_type FROM dead_letters ORDER BY outbox_id"
-    ).fetchall() == [(row, "nobody", "MessageRejected") for row in rows[:2]]
+    ).fetchall() == [(row, "nobody", "MessageRejectedError") for row in rows[:2]]
     assert connection.execute("SELECT id FROM outbox").fetchall() == [(rows[2],)]
 
 
@@ -214,6 +213,7 @@ def run(environment: dict[str, str], *arguments: str) -> tuple[int, str, str, fl
     return done.returncode, done.stdout, done.stderr, time.monotonic() - started
 
 
+@pytest.mark.alone
 def test_ten_thousand_dead_letters_are_grouped_counted_and_replayed_once(
     environment: dict[str, str], tracking: Tracking, connection: psycopg.Connection[Any]
 ) -> None:
@@ -265,7 +265,8 @@ def test_the_command_shows_lists_exports_and_discards(
         (("list", "--older-than", "yesterday"), "as in 90s"),
         (("edit", "1", "--payload", "[]"), "JSON object"),
         (("show", "1"), "There is no dead letter 1."),
-        (("discard", "1", "--reason", ""), "1 to 500 characters"),
+        (("discard", "1", "--reason", ""), "must not be empty"),
+        (("replay", "--all", "--reason", 501 * "x"), "at most 500 characters"),
     ],
 )
 def test_a_wrong_command_says_what_is_wrong_and_does_nothing(

@@ -8,11 +8,12 @@ from urllib.parse import quote, urlencode
 
 import psycopg
 import pytest
-from clients import Caller
+from clients import Caller, Callers
 
 from slimtrack.domain.tracking_code import parse_code
 from slimtrack.http import queries
 from slimtrack.sql import listing
+from slimtrack.use_cases.tracking import Tracking
 
 
 def ids(caller: Caller, query: str = "") -> list[str]:
@@ -178,6 +179,47 @@ def test_filters_show_just_what_fits_however_little_a_list_may_look_at(
             walk(caller, urlencode({**query, "limit": "4", "sort": "created_at"})) == fitting[::-1]
         )
     assert shown > 100
+
+
+@pytest.mark.parametrize("most", [1, 5, 1000])
+def test_lists_of_all_tenants_show_just_what_fits_as_well(
+    callers: Callers,
+    tracking: Tracking,
+    known: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    most: int,
+) -> None:
+    monkeypatch.setattr(listing, "MOST", most)
+    monkeypatch.setattr(listing, "MOST_METADATA", most)
+    other = callers.make(tenant="other")
+    known += [other.place(metadata={"city": "Berlin"}) for _ in range(10)]
+    known.sort(key=lambda order: order["id"], reverse=True)
+    choice = random.Random(most)  # noqa: S311 - a choice
+    for _ in range(25):
+        query = {
+            "status": choice.choice(["received", "processing"]),
+            "metadata": "city=" + choice.choice(["Berlin", "Bonn"]),
+            "created_after": choice.choice(known)["created_at"],
+            "updated_after": choice.choice(known)["updated_at"],
+            "updated_before": choice.choice(known)["updated_at"],
+        }
+        query = {name: text for name, text in query.items() if choice.random() < 0.3}
+        fitting = [order["id"] for order in known if fits(order, query)]
+        assert walk_all(tracking, query) == fitting, query
+        assert walk_all(tracking, query | {"sort": "created_at"}) == fitting[::-1], query
+
+
+def walk_all(tracking: Tracking, query: dict[str, str]) -> list[str]:
+    """Follow a list of all tenants' orders to its end."""
+    found: list[str] = []
+    while True:
+        asked = queries.read_list_query(query, tenant_id=None).listing
+        page = tracking.list(asked, limit=3)
+        found += [str(order.id) for order in page.orders]
+        last = page.orders[2].id if len(page.orders) == 3 else page.reach
+        if last is None:
+            return found
+        query = query | {"cursor": queries.make_cursor(last)}
 
 
 def fits(order: dict[str, Any], query: dict[str, str]) -> bool:

@@ -23,7 +23,15 @@ from psycopg_pool import ConnectionPool
 
 from slimtrack.archive import ArchiveError
 from slimtrack.domain.errors import OrderNotFoundError
-from slimtrack.domain.order import JOURNEY, NewOrder, Order, first_id_of, new_order_id
+from slimtrack.domain.order import (
+    JOURNEY,
+    NewOrder,
+    Order,
+    Status,
+    first_id_of,
+    new_order_id,
+)
+from slimtrack.domain.retry import Failure, RetryPolicy
 from slimtrack.faults import POINTS
 from slimtrack.outbox.partitions import Partitions
 from slimtrack.sql import audit, partitions
@@ -32,6 +40,7 @@ from slimtrack.sql.roles import Role, allow_login
 from slimtrack.use_cases import pruning
 from slimtrack.use_cases.auditing import Auditing
 from slimtrack.use_cases.pruning import OrderPruning, Pruned, PruningError
+from slimtrack.use_cases.retrying import Retrying
 from slimtrack.use_cases.tracking import Tracking
 
 Connection = psycopg.Connection[Any]
@@ -124,8 +133,8 @@ def stored(connection: Connection, tracking: Tracking, ids: Sequence[UUID]) -> l
     found = []
     for order_id in ids:
         rows = connection.execute(
-            "SELECT idempotency_key, correlation_id FROM order_events WHERE order_id = %s"
-            " ORDER BY sequence",
+            "SELECT idempotency_key, correlation_id, next_due_at FROM order_events"
+            " WHERE order_id = %s ORDER BY sequence",
             [order_id],
         ).fetchall()
         tenant = connection.execute(
@@ -134,14 +143,29 @@ def stored(connection: Connection, tracking: Tracking, ids: Sequence[UUID]) -> l
         ).fetchone()
         assert tenant
         events = [
-            {**to_json(event), "idempotency_key": key, "correlation_id": correlation_id}
-            for event, (key, correlation_id) in zip(tracking.history(order_id), rows, strict=True)
+            {
+                **to_json(event),
+                "idempotency_key": key,
+                "correlation_id": correlation_id,
+                "published_at": None,
+                "next_due_at": next_due_at and to_json(next_due_at),
+            }
+            for event, (key, correlation_id, next_due_at) in zip(
+                tracking.history(order_id), rows, strict=True
+            )
         ]
-        found.append({**to_json(tracking.get(order_id)), "tenant": tenant[0], "events": events})
+        found.append(
+            {
+                **to_json(tracking.get(order_id)),
+                "tenant": tenant[0],
+                "events": events,
+                "incidents": [],
+            }
+        )
     return found
 
 
-def to_json(value: msgspec.Struct) -> Any:
+def to_json(value: msgspec.Struct | datetime) -> Any:
     return json.loads(msgspec.json.encode(value))
 
 
@@ -191,6 +215,30 @@ def dead_letter(connection: Connection, order_id: UUID) -> None:
         " VALUES (1, 'delivered', %s, 4, 1, 5, now(), 'E', 'E', '')",
         [order_id],
     )
+
+
+def test_what_happened_to_the_rows_of_an_order_is_kept_and_goes_with_it(
+    connection: Connection, tracking: Tracking, pool: ConnectionPool, prune: Prune, tmp_path: Path
+) -> None:
+    failed, fine = place(tracking, JANUARY, count=2)
+    [young] = place(tracking, datetime.now(UTC), count=1)
+    rows = connection.execute(
+        "UPDATE outbox SET published_at = now() WHERE order_id = ANY(%s) RETURNING id",
+        [[failed, young]],
+    ).fetchall()
+    failure = Failure(ids=[row for (row,) in rows], error=ArithmeticError("no"))
+    policy = RetryPolicy(max_retries=3, min_backoff=0, max_backoff=0)
+    Retrying(pool, wake_up=lambda: None).settle(Status.PROCESSING, [failure], policy)
+    finish(tracking, connection, [failed, fine])
+
+    [january, _] = prune(tmp_path)
+
+    assert january.orders == 2
+    kept = {each["id"]: each["incidents"] for each in read(tmp_path)}
+    [incident] = kept.pop(str(failed))
+    assert (incident["kind"], incident["error"]) == ("failed", "ArithmeticError: no")
+    assert kept == {str(fine): []}
+    assert connection.execute("SELECT order_id FROM order_incidents").fetchall() == [(young,)]
 
 
 def test_orders_that_are_not_over_stay_with_their_history(

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import Any
 
 import psycopg
@@ -32,12 +32,18 @@ def pool(database_url: str) -> Iterator[Pool]:
         yield opened
 
 
-@pytest.fixture
-def broker(proxy: Proxy) -> Iterator[ConfirmedPublisher]:
+@contextmanager
+def connected(proxy: Proxy) -> Iterator[ConfirmedPublisher]:
     with closing(
         ConfirmedPublisher(proxy.url, queue_names=list(BY_QUEUE), on_ready=lambda: None)
     ) as opened:
         wait_until(lambda: opened.is_ready)
+        yield opened
+
+
+@pytest.fixture
+def broker(proxy: Proxy) -> Iterator[ConfirmedPublisher]:
+    with connected(proxy) as opened:
         yield opened
 
 
@@ -168,14 +174,48 @@ def test_after_a_disruption_what_is_gone_is_due_at_once_and_what_is_queued_is_no
     assert reconciler.reconcile() == 0
 
 
-def test_a_new_process_finds_what_was_lost_while_none_ran(
+def test_what_was_published_since_a_disruption_is_not_lost(
     pool: Pool, broker: ConfirmedPublisher, channel: BlockingChannel, connection: psycopg.Connection
 ) -> None:
+    """An actor has it: who takes its row from it has it worked on twice."""
     add_rows(connection, 5)
     publish(pool, broker)
     channel.queue_purge(FIRST)
 
-    assert Reconciler(pool, broker=broker).reconcile() == 5
+    assert Reconciler(pool, broker=broker).reconcile() == 0
+
+
+def test_what_is_published_while_many_rows_become_due_again_is_not_lost(
+    pool: Pool, proxy: Proxy, channel: BlockingChannel, connection: psycopg.Connection
+) -> None:
+    add_rows(connection, 1500)
+    with connected(proxy) as former:
+        publish(pool, former)
+    channel.queue_purge(FIRST)
+    connection.execute(
+        "CREATE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS"
+        " 'BEGIN PERFORM pg_sleep(0.5); RETURN NULL; END';"
+        "CREATE TRIGGER linger AFTER UPDATE ON outbox EXECUTE FUNCTION linger()"
+    )
+
+    with connected(proxy) as broker:
+        connection.execute(
+            "INSERT INTO outbox (stage, order_id, from_sequence, published_at, publications)"
+            " SELECT 'processing', gen_random_uuid(), 1, now(), 1 FROM generate_series(1, 5)"
+        )
+        assert Reconciler(pool, broker=broker).reconcile() == 1500
+
+
+def test_a_new_process_finds_what_was_lost_while_none_ran(
+    pool: Pool, proxy: Proxy, channel: BlockingChannel, connection: psycopg.Connection
+) -> None:
+    add_rows(connection, 5)
+    with connected(proxy) as former:
+        publish(pool, former)
+    channel.queue_purge(FIRST)
+
+    with connected(proxy) as broker:
+        assert Reconciler(pool, broker=broker).reconcile() == 5
 
 
 def test_rows_that_an_actor_works_on_are_skipped(

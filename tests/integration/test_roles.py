@@ -4,16 +4,22 @@ import json
 import subprocess
 import sys
 import urllib.request
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from clients import Callers
 from observing import wait_until
 from psycopg import sql
+from psycopg_pool import ConnectionPool
 
+from slimtrack.domain.access import Scope
 from slimtrack.domain.order import STAGES, NewOrder, new_order_id
 from slimtrack.outbox.partitions import Partitions
 from slimtrack.outbox.pruning import Pruning
+from slimtrack.routing import Schedule
+from slimtrack.settings import Settings
 from slimtrack.sql import outbox, partitions
 from slimtrack.sql.migrate import Migration, MigrationError, migrate, packaged
 from slimtrack.sql.pool import OUTBOX_PLANS, open_pool
@@ -21,13 +27,15 @@ from slimtrack.sql.roles import Role, allow_login
 from slimtrack.stack.directory import free_ports
 from slimtrack.stack.service import Service
 from slimtrack.stack.supervisor import Supervisor
+from slimtrack.use_cases.access import Access
 from slimtrack.use_cases.auditing import Auditing
 from slimtrack.use_cases.tracking import Tracking
 
 TABLES = (
     "schema_migrations",
     *("orders", "order_statuses", "order_events", "outbox", "dead_letters"),
-    *("tenants", "api_keys", "idempotency_keys", "operator_actions", "archives"),
+    *("tenants", "api_keys", "idempotency_keys", "operator_actions", "archives", "processes"),
+    *("order_incidents", "samples"),
 )
 #: S: read, I: insert, U: update, D: delete, X: empty, drop and alter; what is not named is refused.
 ALL = "SIUDX"
@@ -38,9 +46,14 @@ RIGHTS = {
         "order_statuses": "SIU",
         "order_events": "SI",
         "outbox": "I",
+        "order_incidents": "SIUD",
+        "dead_letters": "SD",  # and to change what an operator may
+        "operator_actions": "SI",
         "tenants": "S",
         "api_keys": "S",
         "idempotency_keys": "SIU",
+        "processes": "SIUD",
+        "samples": "S",
     },
     "slimtrack_publisher": {
         "schema_migrations": "S",
@@ -49,7 +62,11 @@ RIGHTS = {
         "order_events": "S",
         "outbox": "SUD",
         "dead_letters": "SI",
+        "order_incidents": "SIUD",
         "idempotency_keys": "SD",
+        "processes": "SIUD",
+        "samples": "SID",
+        "tenants": "S",
     },
     "slimtrack_worker": {
         "schema_migrations": "S",
@@ -58,6 +75,8 @@ RIGHTS = {
         "order_events": "SI",
         "outbox": "SIUD",
         "dead_letters": "SI",
+        "processes": "SIUD",
+        "order_incidents": "SIUD",
     },
     "slimtrack_readonly": dict.fromkeys(
         set(TABLES) - {"api_keys", "idempotency_keys"},
@@ -79,6 +98,9 @@ TIMES = {
     "order_events": "recorded_at",
     "operator_actions": "acted_at",
     "archives": "begun_at",
+    "processes": "seen_at",
+    "order_incidents": "happened_at",
+    "samples": "taken_at",
     "order_statuses": "status",
     "schema_migrations": "checksum",
 }
@@ -134,8 +156,9 @@ def test_the_publisher_may_do_each_of_its_jobs(
             outbox.mark_published(publisher, [row.id])
             assert outbox.find_next_due_at(publisher) is None
         with pool.connection() as publisher:
+            now = outbox.read_clock(publisher)
             rearmed = outbox.rearm_lost_rows(
-                publisher, empty_stages=STAGES, all_published=True, limit=10
+                publisher, empty_stages=STAGES, counted_at=now, disrupted_at=now, limit=10
             )
             assert rearmed == 1
 
@@ -168,6 +191,56 @@ def test_the_api_writes_down_that_a_key_was_used_and_no_more(
         connection.execute("UPDATE api_keys SET last_used_at = now()")
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             connection.execute("UPDATE api_keys SET revoked_at = NULL")
+
+
+def test_the_api_sees_where_the_rows_of_an_order_are_and_not_what_they_hold(
+    tracking: Tracking, database_url: str
+) -> None:
+    order = tracking.place(NewOrder(id=new_order_id(), description="x"))
+    session = {"role": "slimtrack_api"}
+    with open_pool(
+        database_url, application_name="api", size=1, options=session, timeout=5
+    ) as pool:
+        api = Tracking(pool, wake_up=lambda: None, schedule=Schedule({}))
+        assert api.timeline(order.id).entries[-1].stage == "processing"
+        for column in ("payload", "last_error"):
+            with (
+                pool.connection() as reader,
+                pytest.raises(psycopg.errors.InsufficientPrivilege),
+            ):
+                reader.execute(f"SELECT {column} FROM outbox")  # noqa: S608 - ours
+
+
+def test_without_a_dashboard_the_api_works_with_fewer_rights(
+    connection: psycopg.Connection, database_url: str, settings: Settings, pool: ConnectionPool
+) -> None:
+    token = Access(pool).create_key(tenant="default", name="test", scopes=list(Scope))
+    document = (Path(__file__).parents[2] / "docs/security.md").read_text("utf-8")
+    for statement in document.split("```sql\n")[1].split("```")[0].split(";"):
+        if statement.strip():
+            connection.execute(statement.encode())
+    with connection.transaction(force_rollback=True):
+        connection.execute("SET LOCAL ROLE slimtrack_api")
+        for refused in (
+            "SELECT secret FROM session_secrets",
+            "DELETE FROM dead_letters",
+            "UPDATE order_incidents SET repeats = 0",
+            "UPDATE outbox SET published_at = NULL",
+        ):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege), connection.transaction():
+                connection.execute(refused)
+    session = {"role": "slimtrack_api"}
+    with open_pool(
+        database_url, application_name="api", size=1, options=session, timeout=5
+    ) as fewer:
+        schedule = Schedule(settings.stage_delays)
+        tracking = Tracking(fewer, wake_up=lambda: None, schedule=schedule)
+        api = Callers(tracking, fewer, redis_url=settings.redis_url)
+        caller = api.with_token(token)
+        order = caller.place()
+        for part in ("", "/events", "/timeline"):
+            assert caller.simulate_get(f"/api/orders/{order['id']}{part}").status_code == 200
+        assert caller.command(order["id"], "cancel").status_code == 200
 
 
 @pytest.mark.parametrize("role", sorted(set(RIGHTS) - {Role.PUBLISHER, Role.OWNER}))

@@ -178,7 +178,8 @@ def test_a_row_whose_every_attempt_ended_its_process_is_given_up(
         make_due(connection)
         assert retrying.begin_attempt(Status.PROCESSING, row)
         # The process ends here, and the message is delivered again.
-        assert not retrying.begin_attempt(Status.PROCESSING, row)
+        with pytest.raises(ProcessKilledError):
+            retrying.begin_attempt(Status.PROCESSING, row)
         assert connection.execute("SELECT attempts FROM outbox").fetchone() == (attempt,)
         settle(retrying, row, ProcessKilledError(), counted=True)
 
@@ -186,6 +187,17 @@ def test_a_row_whose_every_attempt_ended_its_process_is_given_up(
     assert connection.execute("SELECT attempts, error_type FROM dead_letters").fetchall() == [
         (POLICY.max_retries + 1, "ProcessKilledError")
     ]
+
+
+def test_a_row_that_became_due_later_meanwhile_has_ended_no_process(
+    retrying: Retrying, connection: psycopg.Connection[Any], row: int
+) -> None:
+    """Its message was on the way to an actor when the row was re-armed."""
+    connection.execute("UPDATE outbox SET available_at = now() + interval '1 hour'")
+    assert not retrying.begin_attempt(Status.PROCESSING, row)
+
+    connection.execute("DELETE FROM outbox")
+    assert not retrying.begin_attempt(Status.PROCESSING, row)
 
 
 def test_a_row_that_ended_its_process_waits_before_it_is_tried_again(

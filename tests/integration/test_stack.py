@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import tempfile
+import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +20,9 @@ from observing import count_waiting, wait_until
 
 from slimtrack.broker.topology import EVENT_EXCHANGE
 from slimtrack.domain.order import JOURNEY
-from slimtrack.stack.state import running_stack
+from slimtrack.local.state import Phase, running_stack
+from slimtrack.routing import BY_QUEUE
+from slimtrack.stack.directory import free_ports
 
 PROCESSES = {
     *("postgresql", "rabbitmq", "redis", "publisher", "api"),
@@ -68,6 +71,10 @@ class Slimtrack:
         assert stack
         return {"Authorization": f"Bearer {stack.api_key}"}
 
+    def health(self) -> Any:
+        with urllib.request.urlopen(self.status()["api_url"] + "/health/ready") as answer:
+            return json.load(answer)
+
     def is_ready(self) -> bool:
         return bool(self.status()["ready"])
 
@@ -99,14 +106,21 @@ QUESTIONS = (
 def test_a_stack_starts_shows_itself_heals_and_stops(slimtrack: Slimtrack, tmp_path: Path) -> None:
     assert slimtrack("status").returncode == 3
 
-    started = slimtrack("up", "--detach", SLIMTRACK_EVENTS="on")
+    metrics = f"127.0.0.1:{free_ports(1)[0]}"
+    started = slimtrack("up", "--detach", SLIMTRACK_EVENTS="on", SLIMTRACK_METRICS_BIND=metrics)
     assert started.returncode == 0, started.stderr
     status = slimtrack.status()
     assert {each["name"] for each in status["processes"]} == PROCESSES
     assert status["api_url"] in started.stdout
+    assert f"Dashboard: {status['dashboard_url']}\n" in started.stdout
     assert slimtrack.authorization()["Authorization"].removeprefix("Bearer ") in started.stdout
-    with urllib.request.urlopen(status["api_url"] + "/health/ready") as answer:
-        assert json.load(answer)["status"] == "ready"
+    wait_until(lambda: slimtrack.health()["status"] == "ready")
+    assert slimtrack.health()["processes"] == {"publisher": "up", **dict.fromkeys(BY_QUEUE, "up")}
+    pages = {each["metrics"] for each in status["processes"]} - {""}
+    assert len(pages) == 2 + len(JOURNEY)
+    for page in pages:
+        with urllib.request.urlopen(page) as answer:
+            assert b"slimtrack_build_info{" in answer.read()
     assert "publisher.started" in slimtrack("logs", "publisher").stdout
     assert "postgresql" not in slimtrack("logs", "publisher").stdout
 
@@ -145,6 +159,8 @@ def test_a_stack_starts_shows_itself_heals_and_stops(slimtrack: Slimtrack, tmp_p
     assert second.returncode == 1
     assert f"process {status['pid']}" in second.stderr
 
+    let_stand_still(slimtrack, tmp_path)
+
     for name in ("publisher", "worker-in_transit", "api"):
         os.kill(slimtrack.pid(name), signal.SIGKILL)
     wait_until(lambda: sum(each["restarts"] for each in slimtrack.status()["processes"]) == 3)
@@ -153,6 +169,64 @@ def test_a_stack_starts_shows_itself_heals_and_stops(slimtrack: Slimtrack, tmp_p
     stopped = slimtrack("down")
     assert stopped.stdout.endswith("Everything has stopped.\n")
     assert slimtrack("status").returncode == 3
+
+
+def let_stand_still(slimtrack: Slimtrack, tmp_path: Path) -> None:
+    """Stop processes as a debugger does: not one of them ends, and nobody is told."""
+    stack = running_stack(slimtrack.directory)
+    assert stack
+    master = slimtrack.pid("worker-processing")
+    [worker] = map(int, Path(f"/proc/{master}/task/{master}/children").read_text().split()[-1:])
+    stopped = [slimtrack.pid("publisher"), worker, slimtrack.pid("worker-in_transit")]
+    still = {"publisher", "worker-processing", "worker-in_transit"}
+    # Workers whose parent alone stands still go on.
+    missing = {"publisher", "orders.processing"}
+
+    def ask(path: str, body: bytes | None = None) -> Any:
+        headers = {"Content-Type": "application/json", **slimtrack.authorization()}
+        request = urllib.request.Request(stack.api_url + path, body, headers)
+        with urllib.request.urlopen(request) as answer:
+            return json.load(answer)
+
+    def shows(status: str, down: set[str]) -> bool:
+        ready = ask("/health/ready")
+        found = {name for name, word in ready["processes"].items() if word == "down"}
+        return bool(ready["status"] == status and found == down)
+
+    def stalled() -> set[str]:
+        now = running_stack(slimtrack.directory)
+        assert now
+        return {each.name for each in now.processes if each.phase is Phase.STALLED}
+
+    assert shows("ready", set())
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
+    began = time.monotonic()
+    wait_until(lambda: stalled() == still, timeout=15)
+    by_stack = time.monotonic() - began
+    wait_until(lambda: shows("degraded", missing), timeout=15 - by_stack)
+    print(f"seen after {by_stack:.1f} s and {time.monotonic() - began:.1f} s")  # noqa: T201 - with -s
+    order = ask("/api/orders", b'{"description": "It waits"}')
+    status = slimtrack("status")
+    assert status.returncode == 1
+    assert status.stdout.count("stalled") == len(still)
+    # As from another machine, where no stack runs.
+    named = {**stack.environment, "SLIMTRACK_STATE_DIR": str(tmp_path)}
+    elsewhere = slimtrack("status", "--json", **named)
+    assert elsewhere.returncode == 1
+    shown = json.loads(elsewhere.stdout)
+    assert {name for name, works in shown["working"].items() if not works} == missing
+    assert {each["kind"] for each in shown["processes"]} == set(PROGRAMS)
+
+    for pid in stopped:
+        os.kill(pid, signal.SIGCONT)
+    began = time.monotonic()
+    wait_until(lambda: shows("ready", set()) and not stalled(), timeout=15)
+    print(f"well again after {time.monotonic() - began:.1f} s")  # noqa: T201 - as above
+    wait_until(lambda: ask(f"/api/orders/{order['id']}")["status"] == "delivered")
+    assert slimtrack("status", **named).returncode == 0
+    assert slimtrack.is_ready()
+    assert not any(each["restarts"] for each in slimtrack.status()["processes"])
 
 
 def test_a_killed_up_leaves_no_process_and_starts_again_on_its_data(slimtrack: Slimtrack) -> None:

@@ -11,9 +11,10 @@ import pytest
 from observing import wait_until
 
 from slimtrack.domain.errors import StackError
-from slimtrack.stack.logfile import LogFile, log_path, read_last
+from slimtrack.local.log import log_path
+from slimtrack.local.state import Phase, ProcessState
+from slimtrack.stack.logfile import LogFile, read_last
 from slimtrack.stack.service import Service
-from slimtrack.stack.state import Phase, ProcessState
 from slimtrack.stack.supervisor import Supervisor, restart_delay
 
 READY = "from slimtrack.process import notify_ready; notify_ready(); print('up', flush=True)"
@@ -101,6 +102,54 @@ def test_a_killed_process_is_started_again(supervisor: Watched) -> None:
     assert supervisor.pid("a") != killed
     assert ("a", Phase.RESTARTING) in supervisor.changes
     assert any("SIGKILL" in line for _, line in supervisor.lines)
+
+
+def test_a_process_that_gives_no_sign_of_life_is_started_again(supervisor: Watched) -> None:
+    alive = (
+        f"import time; from slimtrack.process import notify_alive; {READY}\n"
+        "while True: notify_alive(); time.sleep(0.1)"
+    )
+    supervisor.start([service("alive", alive, watchdog=1), service("silent", SLEEP, watchdog=1)])
+    silent, living = supervisor.pid("silent"), supervisor.pid("alive")
+
+    def is_back() -> bool:
+        supervisor.poll()
+        state = supervisor.state("silent")
+        return state.restarts == 1 and state.phase is Phase.READY
+
+    wait_until(is_back)
+    assert ("silent", "has given no sign of life for 1 s; killed") in supervisor.lines
+    assert not is_alive(silent)
+    assert supervisor.pid("alive") == living
+    os.kill(living, signal.SIGSTOP)
+
+    def is_started_again() -> bool:
+        supervisor.poll()
+        return supervisor.state("alive").restarts == 1
+
+    wait_until(is_started_again)
+
+
+def test_a_process_that_is_started_again_and_never_ready_is_killed(
+    supervisor: Watched, tmp_path: Path
+) -> None:
+    once = tmp_path / "once"
+    program = f"""
+import os, time
+if os.path.exists({str(once)!r}):
+    time.sleep(60)
+open({str(once)!r}, "w").close()
+{SLEEP}
+"""
+    supervisor.start([service("hung", program, ready_timeout=1.5)])
+    os.kill(supervisor.pid("hung"), signal.SIGKILL)
+
+    def is_started_twice() -> bool:
+        supervisor.poll()
+        return supervisor.state("hung").restarts == 2
+
+    wait_until(is_started_twice)
+    assert ("hung", "is not ready after 1.5 s; killed") in supervisor.lines
 
 
 def test_the_wait_before_a_restart_doubles_up_to_a_limit() -> None:

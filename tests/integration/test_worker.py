@@ -68,6 +68,14 @@ def test_a_row_that_fails_ends_as_a_dead_letter_and_its_neighbours_are_delivered
     ).fetchall() == [(3, "RaiseException", True, True)]
 
 
+def test_workers_take_leave_when_they_are_stopped(
+    environment: dict[str, str], connection: psycopg.Connection[Any]
+) -> None:
+    with workers(environment):
+        wait_until(lambda: count(connection, "processes WHERE kind = 'worker'") == 4)
+    assert count(connection, "processes") == 0
+
+
 def test_a_database_that_is_away_costs_no_attempt_and_no_order(
     environment: dict[str, str],
     tracking: Tracking,

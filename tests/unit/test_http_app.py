@@ -32,7 +32,9 @@ def client(**states: bool) -> falcon.testing.TestClient:
     return client_of({name: partial(bool, state) for name, state in states.items()})
 
 
-def client_of(dependencies: Mapping[str, Callable[[], bool]]) -> falcon.testing.TestClient:
+def client_of(
+    dependencies: Mapping[str, Callable[[], bool]], **who_works: bool | None
+) -> falcon.testing.TestClient:
     return falcon.testing.TestClient(
         create_app(
             tracking=unreachable(),
@@ -40,7 +42,9 @@ def client_of(dependencies: Mapping[str, Callable[[], bool]]) -> falcon.testing.
             authentication=Open(lambda: ANYBODY),
             dependencies=dependencies,
             required=set(dependencies) - {"redis"},
-        )
+            who_works=lambda: who_works,
+        ),
+        headers={"Host": "localhost"},
     )
 
 
@@ -89,7 +93,21 @@ def test_readiness_names_each_dependency(
             "postgresql": "up" if postgresql else "down",
             "redis": "up" if redis else "down",
         },
+        "processes": {},
     }
+
+
+@pytest.mark.parametrize(
+    ("works", "status", "word"),
+    [(True, "ready", "up"), (False, "degraded", "down"), (None, "degraded", "unknown")],
+)
+def test_a_process_that_accepts_orders_is_ready_to_do_so_whoever_else_works(
+    *, works: bool | None, status: str, word: str
+) -> None:
+    answer = client_of({"postgresql": lambda: True}, publisher=works).simulate_get("/health/ready")
+    assert answer.status_code == 200
+    assert answer.json["status"] == status
+    assert answer.json["processes"] == {"publisher": word}
 
 
 @pytest.mark.parametrize(
@@ -110,7 +128,7 @@ def test_a_database_that_is_down_is_a_503_with_retry_after(
     assert answer.headers["Content-Type"] == PROBLEM
     assert answer.json["type"] == "urn:slimtrack:problem:unavailable"
     (line,) = lines
-    assert (line["event"], line["log_level"], line["status"]) == ("request.served", "error", 503)
+    assert (line["event"], line["log_level"], line["status"]) == ("request.served", "warning", 503)
 
 
 def test_an_unexpected_error_is_logged_once_and_its_words_stay_inside(lines: list[Any]) -> None:
@@ -125,17 +143,16 @@ def test_an_unexpected_error_is_logged_once_and_its_words_stay_inside(lines: lis
         required=(),
     )
     answer = falcon.testing.TestClient(app).simulate_get(
-        "/health/ready", headers={"X-Request-ID": "abc"}
+        "/health/ready", headers={"X-Request-ID": "abc", "Host": "localhost"}
     )
     assert answer.status_code == 500
     assert answer.headers["Content-Type"] == PROBLEM
     assert answer.json["type"] == "urn:slimtrack:problem:internal-error"
     assert "swordfish" not in answer.text
-    failed, served = lines
+    [failed] = lines
     assert failed["event"] == "request.failed"
     assert isinstance(failed["exc_info"], RuntimeError)
-    assert served["event"] == "request.served"
-    assert {failed["correlation_id"], served["correlation_id"]} == {"abc"}
+    assert failed["correlation_id"] == "abc"
 
 
 def test_a_request_is_logged_with_its_route_when_somebody_wants_to_know(
@@ -191,7 +208,9 @@ def test_a_method_that_a_resource_lacks_is_a_405_that_names_the_others(method: s
 @pytest.mark.parametrize("method", ["FOO", "WEBSOCKET"])
 def test_a_method_that_does_not_exist_is_a_400(method: str) -> None:
     answer = falcon.testing.StartResponseMock()
-    client().app(falcon.testing.create_environ(path="/api/orders", method=method), answer)
+    client().app(
+        falcon.testing.create_environ(path="/api/orders", method=method, host="localhost"), answer
+    )
     assert answer.status == "400 Bad Request"
     headers = dict(answer.headers or ())
     assert headers["content-type"] == PROBLEM

@@ -21,10 +21,14 @@ SERVERS = {
 
 WRONG = {
     "SLIMTRACK_AUTH": ("no", "ON", "0"),
+    "FORWARDED_ALLOW_IPS": ("proxy", "10.0.0.1/8", "10.0.0.1,", "10.0.0.1 10.0.0.2", "*,proxy"),
+    "SLIMTRACK_DASHBOARD": ("no", "ON", "0"),
+    "SLIMTRACK_TRACKING_PAGE": ("no", "ON", "0"),
     "SLIMTRACK_REQUEST_TIME_LIMIT": ("0", "601", "inf"),
     "SLIMTRACK_RATE_LIMIT": ("-1", "many", "1000000001"),
     "SLIMTRACK_IDEMPOTENCY_LIFETIME": ("0", "59", "-1", "a day"),
     "SLIMTRACK_EVENTS": ("yes", "1"),
+    "SLIMTRACK_SIMULATION": ("yes", "1"),
     "SLIMTRACK_DELIVERY_PAUSE": ("-1", "soon"),
     "SLIMTRACK_DELIVERY_ATTEMPTS": ("0", "101", "three"),
     "DATABASE_URL": ["db.example", "mysql://u:hush@db.example/x", "postgresql:///x"],
@@ -47,8 +51,17 @@ WRONG = {
     "SLIMTRACK_MAX_RETRIES": ["-1", "1001"],
     "SLIMTRACK_MIN_BACKOFF": ["-0.1", "nan", "31536001"],
     "SLIMTRACK_MAX_BACKOFF": ["-0.1", "inf", "a while"],
+    "SLIMTRACK_METRICS_BIND": ["9464", ":9464", "127.0.0.1:0", "127.0.0.1:8080"],
     "SLIMTRACK_LOG_FORMAT": ["xml", "JSON"],
     "SLIMTRACK_LOG_LEVEL": ["trace"],
+    "SENTRY_DSN": [
+        *("on", "https://hush@sentry.example", "https://hush@sentry.example/shop"),
+        *("https://sentry.example/1", "ftp://hush@sentry.example/1", "https://hush@[::1/1"),
+        *("https://hush@/1", "https://hush@sentry.example:99999/1"),
+    ],
+    "SLIMTRACK_ENVIRONMENT": ["my shop", "a/b", "x" * 65],
+    "OTEL_EXPORTER_OTLP_ENDPOINT": ["collector:4318", "grpc://h", "http://key@h:4318", "http://"],
+    "SLIMTRACK_TRACES_PER_SECOND": ["-0.1", "10001", "some", "nan"],
 }
 
 
@@ -68,6 +81,28 @@ def test_three_urls_are_enough_and_the_rest_has_defaults() -> None:
     assert (settings.set_size, settings.stage_bound) == (100, 2000)
     assert (settings.max_retries, settings.min_backoff, settings.max_backoff) == (4, 1.0, 300.0)
     assert (settings.log_format, settings.log_level) == ("auto", "info")
+    assert (settings.sentry_dsn, settings.environment) == ("", "production")
+
+
+@pytest.mark.parametrize(
+    ("given", "networks"),
+    [
+        ("", ("127.0.0.1/32", "::1/128")),
+        ("10.0.0.0/8, 192.0.2.7", ("10.0.0.0/8", "192.0.2.7/32")),
+        ("*", ("0.0.0.0/0", "::/0")),
+    ],
+)
+def test_proxies_are_addresses_networks_or_all(given: str, networks: tuple[str, ...]) -> None:
+    settings = Settings.from_environment({**SERVERS, "FORWARDED_ALLOW_IPS": given})
+    assert tuple(map(str, settings.trusted_proxies)) == networks
+
+
+def test_settings_can_be_printed_without_their_passwords() -> None:
+    dsn = "https://hush@sentry.example/shop/7"
+    settings = Settings.from_environment({**SERVERS, "SENTRY_DSN": dsn})
+
+    assert settings.sentry_dsn == dsn
+    assert "hush" not in f"{settings!r} {settings}"
 
 
 def test_settings_do_not_change() -> None:

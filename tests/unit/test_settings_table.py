@@ -27,6 +27,7 @@ def test_each_row_says_where_its_value_comes_from(tmp_path: Path) -> None:
             "DATABASE_URL": "postgresql://slimtrack:hush@db.example/slimtrack",
             "AMQP_URL_FILE": str(file),
             "SLIMTRACK_SET_SIZE": "7",
+            "SENTRY_DSN": "https://hush@sentry.example/7",
         },
         set_by="environment",
     )
@@ -39,5 +40,12 @@ def test_each_row_says_where_its_value_comes_from(tmp_path: Path) -> None:
         None,
     )
     assert shown["AMQP_URL"] == ("amqp://slimtrack:***@mq.example/", "file", str(file))
+    assert shown["SENTRY_DSN"] == ("https://***@sentry.example/7", "environment", None)
     assert shown["SLIMTRACK_SET_SIZE"] == ("7", "environment", None)
     assert shown["SLIMTRACK_RATE_LIMIT"] == ("6000", "default", None)
+
+
+def test_a_secret_that_is_not_set_is_not_shown_as_one() -> None:
+    rows = effective_rows({}, set_by="environment")
+
+    assert {row.name: row.value for row in rows}["SENTRY_DSN"] == ""

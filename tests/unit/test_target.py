@@ -7,9 +7,10 @@ import pytest
 
 from slimtrack.commands.target import read_settings
 from slimtrack.domain.errors import SettingsError, StackError
+from slimtrack.local.state import StackState
 from slimtrack.settings import settings_in
 from slimtrack.stack.directory import StateDirectory
-from slimtrack.stack.state import StackState, hold_lock, write_state
+from slimtrack.stack.state import hold_lock, write_state
 
 STACK = {
     "DATABASE_URL": "postgresql://owner:hush@127.0.0.1:20001/slimtrack",

@@ -118,7 +118,9 @@ def test_rows_alone_are_each_counted_directly_before_they_run() -> None:
 
     def count(row_id: int) -> bool:
         steps.append(("count", row_id))
-        return row_id != 2
+        if row_id == 2:
+            raise ProcessKilledError
+        return row_id != 5
 
     def advance(row_id: int) -> None:
         steps.append(("advance", row_id))
@@ -126,11 +128,11 @@ def test_rows_alone_are_each_counted_directly_before_they_run() -> None:
             raise ValueError
 
     with pytest.raises(SetFailedError) as caught:
-        work_alone([1, 2, 3, 4], advance, begin_attempt=count)
+        work_alone([1, 2, 3, 4, 5], advance, begin_attempt=count)
 
     assert steps == [
         *[("count", 1), ("advance", 1), ("count", 2), ("count", 3), ("advance", 3)],
-        *[("count", 4), ("advance", 4)],
+        *[("count", 4), ("advance", 4), ("count", 5)],
     ]
     assert [(each.ids, type(each.error), each.counted) for each in caught.value.failures] == [
         ([2], ProcessKilledError, True),

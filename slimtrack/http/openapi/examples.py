@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 from slimtrack.domain.order import FINAL, TRANSITIONS, Status
+from slimtrack.routing import BY_QUEUE
 
 CODE: Final = "SL-7K3F-9QXM-2VPD-A"
 ORDER_ID: Final = "01938a5e-7c1d-7b8e-9a57-3f6d2c40b1e8"
@@ -49,6 +50,68 @@ EXAMPLES: Final[dict[str, Any]] = {
             }
         ],
     },
+    "Timeline": {
+        "order_id": ORDER_ID,
+        "status": "received",
+        "read_at": "2026-01-31T12:00:05.000Z",
+        "left_out": 0,
+        "entries": [
+            {
+                "happened_at": _MADE,
+                "kind": "transition",
+                "message": "Order received",
+                "sequence": 1,
+                "status": "received",
+                "occurred_at": _MADE,
+                "correlation_id": "checkout-7",
+            },
+            {
+                "happened_at": _MADE,
+                "kind": "promised",
+                "message": "Stage processing is promised",
+                "stage": "processing",
+                "sequence": 1,
+                "due_at": "2026-01-31T12:00:03.000Z",
+                "correlation_id": "checkout-7",
+            },
+            {
+                "happened_at": "2026-01-31T12:00:03.000Z",
+                "kind": "due",
+                "message": "Stage processing is due",
+                "stage": "processing",
+                "sequence": 1,
+                "correlation_id": "checkout-7",
+            },
+            {
+                "happened_at": "2026-01-31T12:00:03.006Z",
+                "kind": "published",
+                "message": "Stage processing is published",
+                "stage": "processing",
+                "sequence": 1,
+                "correlation_id": "checkout-7",
+            },
+            {
+                "happened_at": "2026-01-31T12:00:03.014Z",
+                "kind": "failed",
+                "message": "Stage processing: attempt 1 failed: it took too long",
+                "stage": "processing",
+                "sequence": 1,
+                "attempt": 1,
+                "due_at": "2026-01-31T12:00:07.500Z",
+                "correlation_id": "checkout-7",
+            },
+            {
+                "happened_at": "2026-01-31T12:00:05.000Z",
+                "kind": "waiting",
+                "message": "Waiting for stage processing",
+                "stage": "processing",
+                "sequence": 1,
+                "attempt": 2,
+                "due_at": "2026-01-31T12:00:07.500Z",
+                "correlation_id": "checkout-7",
+            },
+        ],
+    },
     "BulkResults": {
         "placed": 1,
         "refused": 0,
@@ -65,6 +128,7 @@ EXAMPLES: Final[dict[str, Any]] = {
     "Readiness": {
         "status": "ready",
         "dependencies": {"postgresql": "up", "rabbitmq": "up", "redis": "up"},
+        "processes": {"publisher": "up", **dict.fromkeys(BY_QUEUE, "up")},
     },
     "PlaceOrder": {
         "description": "Espresso machine",

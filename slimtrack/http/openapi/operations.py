@@ -7,6 +7,7 @@ from slimtrack.domain.access import Scope
 from slimtrack.domain.event import MAX_EVENTS, MAX_REMARKS
 from slimtrack.domain.order import Order
 from slimtrack.domain.outcome import Outcome, reference_of
+from slimtrack.domain.timeline import Timeline
 from slimtrack.http import bulk, flow, health, orders, queries, schemas
 from slimtrack.http.body import MAX_BODY, MAX_BULK_BODY
 
@@ -176,6 +177,21 @@ OPERATIONS: Final = (
         own_problems=("order-not-found",),
     ),
     Operation(
+        resource=orders.OrderTimeline,
+        method="GET",
+        path=f"{_ORDER}/timeline",
+        name="get_timeline",
+        summary="Get an order's timeline",
+        description="The history of the order, and what happened behind it: when each stage was"
+        " promised, due and published, attempts that failed, what operators did, and what is"
+        " awaited now. Each entry comes after what caused it, and names the request that it follows"
+        " from. What errors say, and who operators are, is only for keys with the scope"
+        f" {Scope.OPERATOR}.",
+        answer=Timeline,
+        parameters=("order",),
+        own_problems=("order-not-found",),
+    ),
+    Operation(
         resource=orders.OrderCancellation,
         method="POST",
         path=f"{_ORDER}/cancel",
@@ -245,8 +261,9 @@ OPERATIONS: Final = (
         path="/health/ready",
         name="get_readiness",
         summary="Ask whether the process can work",
-        description="Ready, degraded (a server is away that can be done without) or, with a 503,"
-        " unavailable.",
+        description="Ready, degraded or, with a 503, unavailable. Degraded: a server is away that"
+        " can be done without, or no publisher, or no worker of a queue, has given a sign of life"
+        " for 13 s. Orders are accepted all the same, and wait.",
         answer=health.Readiness,
     ),
 )

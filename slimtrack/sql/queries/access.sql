@@ -45,3 +45,6 @@ SELECT secret_hash, tenant_id, scopes, flow, expires_at,
 -- At most once a minute, so that a busy key costs nothing.
 UPDATE api_keys SET last_used_at = now()
  WHERE id = %(id)s AND (last_used_at IS NULL OR last_used_at < now() - interval '1 minute');
+
+-- get_session_secret --
+SELECT secret FROM session_secrets ORDER BY id DESC LIMIT 1;

@@ -97,19 +97,29 @@ SELECT orders.id, orders.status, outbox.stage, outbox.created_at, attempts, publ
  LIMIT %(limit)s;
 
 -- count_stuck_rows --
-SELECT count(*)
+SELECT outbox.stage, count(*)
   FROM outbox
   JOIN unnest(%(stages)s::text[], %(deadlines)s::float8[]) AS allowed (stage, seconds)
     ON allowed.stage = outbox.stage
- WHERE outbox.created_at < now() - make_interval(secs => allowed.seconds);
+ WHERE outbox.created_at < now() - make_interval(secs => allowed.seconds)
+ GROUP BY outbox.stage;
 
 -- repair_stranded_orders --
 -- Give stranded orders the row of their next stage again.
-INSERT INTO outbox (stage, order_id, from_sequence)
-SELECT next.stage, id, status_sequence
-  FROM orders
-  JOIN unnest(%(statuses)s::text[], %(stages)s::text[]) AS next (status, stage) USING (status)
- WHERE id = ANY(%(ids)s::uuid[])
-   AND NOT EXISTS (SELECT FROM outbox
-                    WHERE outbox.order_id = orders.id AND stage <> 'events')
-   AND NOT EXISTS (SELECT FROM dead_letters WHERE dead_letters.order_id = orders.id);
+WITH repaired AS (
+    INSERT INTO outbox (stage, order_id, from_sequence)
+    SELECT next.stage, id, status_sequence
+      FROM orders
+      JOIN unnest(%(statuses)s::text[], %(stages)s::text[]) AS next (status, stage) USING (status)
+     WHERE id = ANY(%(ids)s::uuid[])
+       AND NOT EXISTS (SELECT FROM outbox
+                        WHERE outbox.order_id = orders.id AND stage <> 'events')
+       AND NOT EXISTS (SELECT FROM dead_letters WHERE dead_letters.order_id = orders.id)
+    RETURNING stage, order_id, from_sequence, available_at, correlation_id
+), incidents AS (
+    SELECT 'repaired' AS kind, stage, order_id, from_sequence, NULL::integer AS attempt,
+           NULL::timestamptz AS published_at, available_at AS due_at, NULL AS error_type,
+           NULL AS error, correlation_id
+      FROM repaired
+), {recording}
+SELECT FROM repaired;

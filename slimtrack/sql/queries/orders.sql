@@ -22,18 +22,22 @@ placed AS (
     SELECT id, tenant_id, %(status)s, updated_at FROM placed
 ), recorded AS (
     INSERT INTO order_events
-           (order_id, sequence, status, message, idempotency_key, correlation_id, occurred_at)
-    SELECT id, 1, %(status)s, %(message)s, id || ':0:' || %(status)s, correlation_id, created_at
+           (order_id, sequence, status, message, idempotency_key, correlation_id, occurred_at,
+            next_due_at)
+    SELECT id, 1, %(status)s, %(message)s, id || ':0:' || %(status)s, correlation_id, created_at,
+           CASE WHEN placed.flow = 'simulated'
+                THEN now() + make_interval(secs => %(next_delay)s) END
       FROM placed JOIN given USING (id)
 ), next AS (
-    INSERT INTO outbox (stage, order_id, from_sequence, available_at, correlation_id, outcome)
+    INSERT INTO outbox (stage, order_id, from_sequence, available_at, correlation_id, traceparent,
+                        outcome)
     SELECT %(next_stage)s, id, 1, now() + make_interval(secs => %(next_delay)s),
-           correlation_id, outcome
+           correlation_id, %(traceparent)s, outcome
       FROM placed JOIN given USING (id)
      WHERE placed.flow = 'simulated'
 ), fanned_out AS (
-    INSERT INTO outbox (stage, order_id, from_sequence, correlation_id)
-    SELECT 'events', id, 1, correlation_id
+    INSERT INTO outbox (stage, order_id, from_sequence, correlation_id, traceparent)
+    SELECT 'events', id, 1, correlation_id, %(traceparent)s
       FROM placed JOIN given USING (id)
      WHERE %(fan_out)s
 );
@@ -121,23 +125,25 @@ WITH changed AS (
 ), recorded AS (
     INSERT INTO order_events
            (order_id, sequence, kind, status, message, reason, location, source, attempt, corrects,
-            idempotency_key, correlation_id, occurred_at)
+            idempotency_key, correlation_id, occurred_at, next_due_at)
     SELECT id, version, %(kind)s, coalesce(%(status)s, status), %(message)s, %(reason)s,
            %(location)s, %(source)s,
            CASE WHEN %(to_status)s::text = ANY(%(attempted)s::text[])
                             THEN delivery_attempts ELSE %(attempt)s END,
            %(corrects)s, id || ':' || version || ':' || %(cause)s, %(correlation_id)s,
-           coalesce(%(occurred_at)s, now())
+           coalesce(%(occurred_at)s, now()),
+           CASE WHEN %(next_stage)s::text IS NOT NULL
+                THEN now() + make_interval(secs => %(next_delay)s) END
       FROM changed
 ), next AS (
-    INSERT INTO outbox (stage, order_id, from_sequence, available_at, correlation_id)
+    INSERT INTO outbox (stage, order_id, from_sequence, available_at, correlation_id, traceparent)
     SELECT %(next_stage)s, id, version, now() + make_interval(secs => %(next_delay)s),
-           %(correlation_id)s
+           %(correlation_id)s, %(traceparent)s
       FROM changed
      WHERE %(next_stage)s::text IS NOT NULL
 ), fanned_out AS (
-    INSERT INTO outbox (stage, order_id, from_sequence, correlation_id)
-    SELECT 'events', id, version, %(correlation_id)s
+    INSERT INTO outbox (stage, order_id, from_sequence, correlation_id, traceparent)
+    SELECT 'events', id, version, %(correlation_id)s, %(traceparent)s
       FROM changed
      WHERE %(fan_out)s
 )
@@ -152,7 +158,8 @@ WITH claimed AS (
     DELETE FROM outbox
      WHERE id = ANY(%(ids)s::bigint[]) AND stage = %(stage)s AND available_at <= now()
        AND NOT undo AND (outcome IS NULL OR %(with_tests)s)
-    RETURNING order_id, from_sequence, correlation_id, outcome
+    RETURNING order_id, from_sequence, correlation_id, traceparent, outcome, available_at,
+              published_at, attempts + (begun_at IS NULL)::integer AS attempt
 ), moved AS (
     UPDATE orders
        SET status = %(to_status)s, version = version + 1, status_sequence = version + 1,
@@ -165,35 +172,48 @@ WITH claimed AS (
      WHERE id = ANY(ARRAY(SELECT order_id FROM claimed))
        AND status = ANY(%(from_statuses)s::text[])
        AND ((id, status_sequence) IN (SELECT order_id, from_sequence FROM claimed)) IS TRUE
-    RETURNING id, version, delivery_attempts
+    RETURNING id, version, delivery_attempts, created_at
 ), located AS (
     UPDATE order_statuses SET status = %(to_status)s, updated_at = greatest(updated_at, now())
      WHERE order_id = ANY(ARRAY(SELECT id FROM moved))
 ), matched AS (
     -- No row starts from a later event than the one that set the status: the latest matched.
-    SELECT DISTINCT ON (order_id) order_id, from_sequence, correlation_id, outcome
+    SELECT DISTINCT ON (order_id) order_id, from_sequence, correlation_id, traceparent, outcome,
+           published_at
       FROM claimed
      ORDER BY order_id, from_sequence DESC
 ), recorded AS (
     INSERT INTO order_events
-           (order_id, sequence, status, message, attempt, idempotency_key, correlation_id)
+           (order_id, sequence, status, message, attempt, idempotency_key, correlation_id,
+            published_at, next_due_at)
     SELECT id, version, %(to_status)s, %(message)s,
            CASE WHEN %(to_status)s::text = ANY(%(attempted)s::text[]) THEN delivery_attempts END,
-           id || ':' || from_sequence || ':' || %(stage)s, correlation_id
+           id || ':' || from_sequence || ':' || %(stage)s, correlation_id, published_at,
+           CASE WHEN %(next_stage)s::text IS NOT NULL
+                THEN now() + make_interval(secs => %(next_delay)s) END
       FROM moved JOIN matched ON order_id = id
 ), next AS (
-    INSERT INTO outbox (stage, order_id, from_sequence, available_at, correlation_id, outcome)
+    INSERT INTO outbox (stage, order_id, from_sequence, available_at, correlation_id, traceparent,
+                        outcome)
     SELECT %(next_stage)s, id, version, now() + make_interval(secs => %(next_delay)s),
-           correlation_id, outcome
+           correlation_id, traceparent, outcome
       FROM moved JOIN matched ON order_id = id
      WHERE %(next_stage)s::text IS NOT NULL
 ), fanned_out AS (
-    INSERT INTO outbox (stage, order_id, from_sequence, correlation_id)
-    SELECT 'events', id, version, correlation_id
+    INSERT INTO outbox (stage, order_id, from_sequence, correlation_id, traceparent)
+    SELECT 'events', id, version, correlation_id, traceparent
       FROM moved JOIN matched ON order_id = id
      WHERE %(fan_out)s
 )
-SELECT (SELECT count(*) FROM claimed) AS claimed, (SELECT count(*) FROM moved) AS moved;
+SELECT (SELECT count(*) FROM claimed) AS claimed, (SELECT count(*) FROM moved) AS moved,
+       (SELECT extract(epoch FROM clock_timestamp() - min(available_at))::float8
+          FROM claimed) AS due,
+       (SELECT extract(epoch FROM clock_timestamp() - min(created_at))::float8
+          FROM moved) AS placed,
+       -- Only with traces on are the rows looked through.
+       (SELECT json_agg(json_build_array(order_id, correlation_id, traceparent, attempt))
+          FROM claimed
+         WHERE %(traced)s AND traceparent IS NOT NULL) AS traced;
 
 -- find_tested_rows --
 -- Those of some rows that are of test orders, with what is to happen to each. An attempt that has

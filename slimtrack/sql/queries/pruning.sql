@@ -57,7 +57,7 @@ SELECT order_id,
 -- read_events --
 -- The whole histories of some orders.
 SELECT order_id, sequence, kind, status, message, reason, location, source, attempt, corrects,
-       occurred_at, recorded_at, idempotency_key, correlation_id
+       occurred_at, recorded_at, idempotency_key, correlation_id, published_at, next_due_at
   FROM {partition}
  WHERE order_id = ANY(%(ids)s::uuid[])
  ORDER BY order_id, sequence;
@@ -70,6 +70,8 @@ WITH deleted AS (
      WHERE orders.id = wanted.id AND orders.version = wanted.version
        AND orders.id <> ALL(%(busy)s::uuid[])
     RETURNING orders.id
+), forgotten AS (
+    DELETE FROM order_incidents WHERE order_id = ANY(ARRAY(SELECT id FROM deleted))
 )
 DELETE FROM order_statuses WHERE order_id = ANY(ARRAY(SELECT id FROM deleted));
 
@@ -79,19 +81,21 @@ SELECT count(*)
   FROM (SELECT FROM orders WHERE id >= %(from_id)s AND id < %(to_id)s LIMIT %(limit)s) AS counted;
 
 -- delete_events --
--- Delete those of the next events of a partition whose orders are gone; the last id that was
--- passed, or no row at the end.
+-- Delete those of the next events of a partition whose orders are gone, with what is still known of
+-- them; the last id that was passed, or no row at the end.
 WITH passed AS MATERIALIZED (
     SELECT order_id
       FROM {partition}
      WHERE order_id > %(after)s AND sequence = 1
      ORDER BY order_id
      LIMIT %(limit)s
+), gone AS MATERIALIZED (
+    SELECT order_id
+      FROM passed
+     WHERE NOT EXISTS (SELECT FROM orders WHERE orders.id = passed.order_id)
+), forgotten AS (
+    DELETE FROM order_incidents WHERE order_id = ANY(ARRAY(SELECT order_id FROM gone))
 ), deleted AS (
-    DELETE FROM {partition}
-     WHERE order_id = ANY(ARRAY(
-               SELECT order_id
-                 FROM passed
-                WHERE NOT EXISTS (SELECT FROM orders WHERE orders.id = passed.order_id)))
+    DELETE FROM {partition} WHERE order_id = ANY(ARRAY(SELECT order_id FROM gone))
 )
 SELECT order_id FROM passed ORDER BY order_id DESC LIMIT 1;

@@ -1,0 +1,1 @@
+"""What all pages for people share: languages, rendering, assets."""
