@@ -6,8 +6,15 @@ from functools import partial
 
 import dramatiq
 
+from slimtrack.actors.lock import SharedLock
 from slimtrack.domain.order import Status
-from slimtrack.domain.retry import Failure, ProcessKilledError, RetryPolicy, SetFailedError
+from slimtrack.domain.retry import (
+    Failure,
+    ProcessKilledError,
+    RetryPolicy,
+    SetFailedError,
+    Suspect,
+)
 from slimtrack.routing import BY_STAGE
 from slimtrack.sql.errors import is_infrastructure
 from slimtrack.use_cases.retrying import Retrying
@@ -44,33 +51,43 @@ def work_through(ids: Sequence[int], advance: Callable[[Sequence[int]], object])
 
 
 def work_alone(
-    ids: Sequence[int],
+    rows: Sequence[Suspect],
     advance: Callable[[int], object],
     *,
     begin_attempt: Callable[[int], bool],
+    lock: SharedLock,
 ) -> None:
     """Work on rows one by one, each attempt counted before it begins.
 
     For rows that were delivered or published before: one of them may have ended its process. A
     whole set is never counted, or its innocent rows would be given up with the guilty one. A
-    row that did end its process is tried again later, when others that ran beside it are done.
+    row whose last attempt had no outcome runs while no other thread of the process works on a
+    row like these: so nothing is taken for the guilty one twice.
+
+    Args:
+        rows: what to work on, in this order.
+        advance: does one row.
+        begin_attempt: counts an attempt; False where there is nothing to do.
+        lock: shared by all threads of the process that do such work.
 
     Raises:
         SetFailedError: some rows failed; all others are done.
     """
     failures: list[Failure] = []
-    for index, row_id in enumerate(ids):
+    for index, (row_id, ended_process) in enumerate(rows):
         counted = False
         try:
-            counted = begin_attempt(row_id)
-            if counted:
-                advance(row_id)
+            with lock.alone() if ended_process else lock.shared():
+                counted = begin_attempt(row_id)
+                if counted:
+                    advance(row_id)
         except ProcessKilledError as error:  # the attempt that did it was counted
             failures.append(Failure(ids=[row_id], error=error, counted=True))
         except Exception as error:  # noqa: BLE001 - whatever the work raises is its row's failure
             failures.append(Failure(ids=[row_id], error=error, counted=counted))
             if is_infrastructure(error):
-                failures.append(Failure(ids=ids[index + 1 :], error=error))
+                rest = [row.id for row in rows[index + 1 :]]
+                failures.append(Failure(ids=rest, error=error))
                 break
     if failures:
         raise SetFailedError(failures)
@@ -85,6 +102,7 @@ def register(
     policy: RetryPolicy,
 ) -> None:
     """Make the actor of every stage known to a broker."""
+    lock = SharedLock()
     for stage, route in BY_STAGE.items():
         dramatiq.actor(
             actor_name=route.actor_name,
@@ -96,13 +114,15 @@ def register(
             throws=policy.throws,
             retry_when=policy.retry_when,
         )(
-            _perform(stage, working=working, retrying=retrying)
+            _perform(stage, working=working, retrying=retrying, lock=lock)
             if working.has_work(stage)
-            else _bring_to(stage, tracking=tracking, retrying=retrying)
+            else _bring_to(stage, tracking=tracking, retrying=retrying, lock=lock)
         )
 
 
-def _bring_to(stage: Status, *, tracking: Tracking, retrying: Retrying) -> Callable[..., None]:
+def _bring_to(
+    stage: Status, *, tracking: Tracking, retrying: Retrying, lock: SharedLock
+) -> Callable[..., None]:
     def bring_to(ids: list[int], *, again: bool = False) -> None:
         """Work on a set; ``again`` if one of its rows may have been worked on before."""
         if again:
@@ -110,6 +130,7 @@ def _bring_to(stage: Status, *, tracking: Tracking, retrying: Retrying) -> Calla
                 retrying.least_suspicious_first(stage, ids),
                 lambda row_id: tracking.advance(stage, [row_id]),
                 begin_attempt=partial(retrying.begin_attempt, stage),
+                lock=lock,
             )
         else:
             work_through(ids, partial(tracking.advance, stage))
@@ -117,7 +138,9 @@ def _bring_to(stage: Status, *, tracking: Tracking, retrying: Retrying) -> Calla
     return bring_to
 
 
-def _perform(stage: Status, *, working: Working, retrying: Retrying) -> Callable[..., None]:
+def _perform(
+    stage: Status, *, working: Working, retrying: Retrying, lock: SharedLock
+) -> Callable[..., None]:
     def perform(ids: list[int], *, again: bool = False) -> None:
         """Do the stage's work for each row; every attempt counts, whatever it ends with."""
         del again
@@ -125,6 +148,7 @@ def _perform(stage: Status, *, working: Working, retrying: Retrying) -> Callable
             retrying.least_suspicious_first(stage, ids),
             partial(working.perform, stage),
             begin_attempt=partial(retrying.begin_attempt, stage),
+            lock=lock,
         )
 
     return perform

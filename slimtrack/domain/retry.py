@@ -5,7 +5,7 @@ import re
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from slimtrack.domain.errors import SlimTrackError
 
@@ -48,6 +48,16 @@ class ProcessKilledError(SlimTrackError):
 
     def __init__(self) -> None:
         super().__init__("The process that worked on this row ended before the work did.")
+
+
+class Suspect(NamedTuple):
+    """An outbox row that may have ended its process; ``ended_process`` if its last attempt did.
+
+    That is, if it was one of those that ran when the process ended.
+    """
+
+    id: int
+    ended_process: bool
 
 
 class SetFailedError(SlimTrackError):

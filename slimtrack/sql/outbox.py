@@ -14,7 +14,7 @@ from psycopg.rows import args_row, scalar_row
 from slimtrack.domain.event import OrderEvent
 from slimtrack.domain.order import STAGES, Status, sources_of
 from slimtrack.domain.published import FAN_OUT, PublishedEvent
-from slimtrack.domain.retry import RetryPolicy
+from slimtrack.domain.retry import ProcessKilledError, RetryPolicy, Suspect
 from slimtrack.domain.traceparent import TracedRow
 from slimtrack.sql import statements
 from slimtrack.sql.orders import event_of, order_of
@@ -319,11 +319,14 @@ def fail_rows(
         return cursor.execute(query, parameters, prepare=True).fetchall()
 
 
-def order_by_attempts(connection: Connection, ids: Sequence[int], *, stage: Status) -> list[int]:
+def order_by_suspicion(
+    connection: Connection, ids: Sequence[int], *, stage: Status
+) -> list[Suspect]:
     """Return those of the rows that still have something to do, the least suspicious first."""
-    with connection.cursor(row_factory=scalar_row, binary=True) as cursor:
-        query = statements.load("outbox.sql")["order_by_attempts"]
-        return cursor.execute(query, {"ids": ids, "stage": stage}, prepare=True).fetchall()
+    parameters = {"ids": ids, "stage": stage, "killed": f"{ProcessKilledError.__name__}:"}
+    with connection.cursor(row_factory=args_row(Suspect), binary=True) as cursor:
+        query = statements.load("outbox.sql")["order_by_suspicion"]
+        return cursor.execute(query, parameters, prepare=True).fetchall()
 
 
 class Begun(NamedTuple):

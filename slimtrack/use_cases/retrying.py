@@ -9,7 +9,13 @@ import structlog
 from slimtrack import faults
 from slimtrack.domain.dead_letter import StoredDeadLetter
 from slimtrack.domain.order import Status
-from slimtrack.domain.retry import Failure, ProcessKilledError, RetryPolicy, fingerprint
+from slimtrack.domain.retry import (
+    Failure,
+    ProcessKilledError,
+    RetryPolicy,
+    Suspect,
+    fingerprint,
+)
 from slimtrack.domain.traceparent import TracedRow
 from slimtrack.routing import BY_STAGE
 from slimtrack.sql import outbox
@@ -42,14 +48,14 @@ class Retrying:
         self._pool = pool
         self._wake_up = wake_up
 
-    def least_suspicious_first(self, stage: Status, ids: Sequence[int]) -> list[int]:
+    def least_suspicious_first(self, stage: Status, ids: Sequence[int]) -> list[Suspect]:
         """Return the rows of a set that still have something to do, by the attempts they took.
 
         Raises:
             psycopg.Error: the database does not answer.
         """
         with self._pool.connection() as connection:
-            ordered = outbox.order_by_attempts(connection, ids, stage=stage)
+            ordered = outbox.order_by_suspicion(connection, ids, stage=stage)
         metrics.DUPLICATES[stage].inc(len(ids) - len(ordered))
         return ordered
 

@@ -3,17 +3,27 @@
 import http.client
 import os
 import signal
+import threading
 from urllib.parse import urlsplit
 
 from slimtrack.domain.work import Assignment
 
 
 class Booking:
-    """Books a parcel with the carrier; what is described as poison ends its process instead."""
+    """Books a parcel with the carrier; what is described as poison ends its process instead.
+
+    Poison "for two" waits a second for a parcel that is booked in another thread meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self._booked = threading.Event()
 
     def __call__(self, assignment: Assignment) -> None:
-        if assignment.order.description == "poison":
+        if assignment.order.description == "poison for two":
+            self._booked.wait(timeout=1)
+        if assignment.order.description.startswith("poison"):
             os.kill(os.getpid(), signal.SIGKILL)
+        self._booked.set()
         _ask("PUT", assignment)
 
     def undo(self, assignment: Assignment) -> None:

@@ -95,6 +95,33 @@ def test_a_row_whose_work_kills_its_process_is_parked_and_its_99_neighbours_are_
     assert system.restarts()["worker"] == 3
 
 
+def test_a_row_that_always_runs_beside_one_that_kills_its_process_is_not_parked_with_it(
+    system: System, tracking: Tracking, connection: psycopg.Connection[Any]
+) -> None:
+    """Both come back together, and the call of the innocent one takes longer than the other's."""
+    poison, innocent = (
+        NewOrder(id=new_order_id(), description=description)
+        for description in ("poison for two", "A parcel")
+    )
+    tracking.place_many([poison, innocent])
+    with Carrier(busy=1.5) as carrier:
+        system.start(
+            system.publisher(), system.worker(CARRIER_URL=carrier.url, SLIMTRACK_MAX_RETRIES="2")
+        )
+        system.wait_until(lambda: system.count("outbox") == 0, what="nothing is left", timeout=90)
+
+        assert carrier.bookings == {f"{innocent.id}:2:in_transit"}
+    assert connection.execute(
+        "SELECT attempt, error_type FROM order_incidents WHERE kind = 'failed' AND order_id = %s",
+        [innocent.id],
+    ).fetchall() == [(1, "ProcessKilledError")], "they ran together, once"
+    assert connection.execute(
+        "SELECT order_id, attempts, error_type FROM dead_letters"
+    ).fetchall() == [(poison.id, 3, "ProcessKilledError")]
+    assert delivered(connection) == [str(innocent.id)]
+    assert system.restarts()["worker"] == 3
+
+
 def test_an_order_that_is_cancelled_while_its_worker_is_killed_keeps_no_booking(
     system: System, tracking: Tracking
 ) -> None:

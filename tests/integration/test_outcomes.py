@@ -8,6 +8,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
+from slimtrack.actors.lock import SharedLock
 from slimtrack.actors.stages import work_alone, work_through
 from slimtrack.domain.idempotency import Answer
 from slimtrack.domain.order import NewOrder, Status, new_order_id
@@ -164,9 +165,10 @@ def test_an_attempt_that_is_counted_beforehand_has_not_failed_yet(
 
     def work() -> None:
         work_alone(
-            rows(connection),
+            retrying.least_suspicious_first(Status.IN_TRANSIT, rows(connection)),
             lambda row_id: tracking.advance(Status.IN_TRANSIT, [row_id]),
             begin_attempt=partial(retrying.begin_attempt, Status.IN_TRANSIT),
+            lock=SharedLock(),
         )
 
     with pytest.raises(SetFailedError) as failed:

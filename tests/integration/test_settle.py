@@ -218,8 +218,22 @@ def test_the_rows_of_a_set_that_took_fewer_attempts_come_first(
     tracking.place(NewOrder(id=new_order_id(), description="Another parcel"))
 
     ids = [row, row + 1, row + 2]
-    assert retrying.least_suspicious_first(Status.PROCESSING, ids) == [row + 1, row]
+    assert retrying.least_suspicious_first(Status.PROCESSING, ids) == [
+        (row + 1, False),
+        (row, False),
+    ]
     assert retrying.least_suspicious_first(Status.DELIVERED, ids) == []
+
+
+@pytest.mark.parametrize("error", [ProcessKilledError(), ValueError("bad")])
+def test_a_row_whose_last_attempt_ended_its_process_is_known_as_such(
+    retrying: Retrying, connection: psycopg.Connection[Any], row: int, error: Exception
+) -> None:
+    settle(retrying, row, error)
+    connection.execute("UPDATE outbox SET available_at = now()")
+
+    [suspect] = retrying.least_suspicious_first(Status.PROCESSING, [row])
+    assert suspect.ended_process is isinstance(error, ProcessKilledError)
 
 
 def test_an_error_that_no_retry_can_help_is_a_dead_letter_at_once(

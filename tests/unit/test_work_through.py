@@ -1,15 +1,20 @@
 """Working through a set: what is bad in it is found, what is good in it is done."""
 
+import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from math import ceil, log2
+from threading import Barrier, BrokenBarrierError
 
 import psycopg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from slimtrack.actors.lock import SharedLock
 from slimtrack.actors.stages import work_alone, work_through
-from slimtrack.domain.retry import Failure, ProcessKilledError, SetFailedError
+from slimtrack.domain.retry import Failure, ProcessKilledError, SetFailedError, Suspect
 
 
 class Work:
@@ -32,6 +37,10 @@ def refusing(bad: set[int]) -> Work:
             raise ValueError(sorted(bad.intersection(ids)))
 
     return Work(refuse)
+
+
+def unsuspected(*ids: int) -> list[Suspect]:
+    return [Suspect(row_id, ended_process=False) for row_id in ids]
 
 
 def failing_from_call(number: int, *, bad: set[int], size: int) -> Work:
@@ -128,7 +137,7 @@ def test_rows_alone_are_each_counted_directly_before_they_run() -> None:
             raise ValueError
 
     with pytest.raises(SetFailedError) as caught:
-        work_alone([1, 2, 3, 4, 5], advance, begin_attempt=count)
+        work_alone(unsuspected(1, 2, 3, 4, 5), advance, begin_attempt=count, lock=SharedLock())
 
     assert steps == [
         *[("count", 1), ("advance", 1), ("count", 2), ("count", 3), ("advance", 3)],
@@ -149,10 +158,62 @@ def test_an_outage_fails_the_row_alone_and_those_after_it_uncounted(
 
     with pytest.raises(SetFailedError) as caught:
         work_alone(
-            [1, 2, 3], fail, begin_attempt=fail if while_counting else lambda row_id: row_id > 0
+            unsuspected(1, 2, 3),
+            fail,
+            begin_attempt=fail if while_counting else lambda row_id: row_id > 0,
+            lock=SharedLock(),
         )
 
     assert [(each.ids, each.counted) for each in caught.value.failures] == [
         ([1], not while_counting),
         ([2, 3], False),
     ]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "most"), [(False, False, 2), (True, False, 1), (False, True, 1)]
+)
+def test_a_row_that_ended_its_process_shares_it_with_no_other(
+    *, first: bool, second: bool, most: int
+) -> None:
+    lock = SharedLock()
+    running: set[int] = set()
+    together: list[int] = []
+    both = Barrier(2)
+
+    def advance(row_id: int) -> None:
+        running.add(row_id)
+        together.append(len(running))
+        with suppress(BrokenBarrierError):
+            both.wait(timeout=0.2)  # met by the other only where they run together
+        running.remove(row_id)
+
+    def work(row_id: int, ended_process: bool) -> None:  # noqa: FBT001 - an argument of submit
+        suspect = Suspect(row_id, ended_process)
+        work_alone([suspect], advance, begin_attempt=lambda _: True, lock=lock)
+
+    with ThreadPoolExecutor(max_workers=2) as threads:
+        done = [threads.submit(work, 1, first), threads.submit(work, 2, second)]
+    assert [each.result() for each in done] == [None, None]
+    assert len(together) == 2
+    assert max(together) == most
+
+
+def test_who_wants_the_lock_alone_comes_before_later_shares() -> None:
+    lock = SharedLock()
+    order: list[str] = []
+
+    def alone() -> None:
+        with lock.alone():
+            order.append("alone")
+
+    def shared() -> None:
+        with lock.shared():
+            order.append("shared")
+
+    with ThreadPoolExecutor(max_workers=2) as threads, lock.shared():
+        threads.submit(alone)
+        while not lock.is_awaited:
+            time.sleep(0.001)
+        threads.submit(shared)
+    assert order == ["alone", "shared"]

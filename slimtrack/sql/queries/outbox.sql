@@ -226,9 +226,10 @@ WITH failed AS (
 SELECT error_type, id, order_id, attempts, correlation_id, traceparent, dead_letter
   FROM settled JOIN failed USING (id);
 
--- order_by_attempts --
--- The rows of a set that still have something to do, the least suspicious first.
-SELECT id
+-- order_by_suspicion --
+-- The rows of a set that still have something to do, the least suspicious first; and whether the
+-- last attempt of each ended its process.
+SELECT id, coalesce(starts_with(last_error, %(killed)s::text), false)
   FROM outbox
  WHERE id = ANY(%(ids)s::bigint[]) AND stage = %(stage)s AND available_at <= now()
  ORDER BY attempts, id;
