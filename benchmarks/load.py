@@ -1,8 +1,9 @@
-"""Load: one process that sends orders one by one, over connections that stay open.
+"""Load: one process that sends orders, one by one or in bulk, over connections that stay open.
 
 ``python -m benchmarks.load URL …`` is that process; it writes a line for each answer: the order's
-id, when its request was to leave, when its answer was there (time.monotonic(), the same for every
-process). A request that could not leave in time counts from when it was to.
+id, or that of the first in bulk, when its request was to leave, when its answer was there
+(time.monotonic(), the same for every process). A request that could not leave in time counts from
+when it was to.
 """
 
 import os
@@ -15,7 +16,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import inf
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -23,8 +24,7 @@ import typer
 
 from benchmarks.figures import FaultError
 
-_BODY: Final = b'{"description": "A parcel"}'
-_CREATED: Final = b"HTTP/1.1 201 "
+_ORDER: Final = b'{"description": "A parcel"}'
 _LENGTH: Final = b"content-length:"
 _ID: Final = b'"id":"'
 #: Seconds to connect, and to wait for one answer.
@@ -35,7 +35,7 @@ def saturate(url: str, *, connections: int, seconds: float, token: str = "") -> 
     """Send orders as fast as they are answered; return how many a second were placed.
 
     Raises:
-        FaultError: something else than 201 was answered.
+        FaultError: an order was not placed.
     """
     command = _command(url, connections=connections, token=token, seconds=seconds)
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - ours
@@ -63,10 +63,10 @@ class Answers:
         self.began = inf
 
     def take(self) -> dict[UUID, float]:
-        """Return the orders that were answered since, and when.
+        """Return the orders that were answered since, and when; the first of each request.
 
         Raises:
-            FaultError: something else than 201 was answered.
+            FaultError: an order was not placed.
         """
         try:
             text = self._rest + os.read(self._pipe, 1 << 20)
@@ -90,10 +90,13 @@ class Answers:
 
 @contextmanager
 def offer(
-    url: str, *, connections: int, rate: float, count: int, token: str = ""
+    url: str, *, connections: int, rate: float, count: int, bulk: int = 0, token: str = ""
 ) -> Iterator[Answers]:
-    """Send orders at a rate, open loop: on schedule, whatever became of those before."""
-    command = _command(url, connections=connections, token=token, rate=rate, count=count)
+    """Send requests at a rate, open loop: on schedule, whatever became of those before.
+
+    Each is one order or, where ``bulk`` is given, so many.
+    """
+    command = _command(url, connections=connections, token=token, rate=rate, count=count, bulk=bulk)
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:  # noqa: S603 - ours
         try:
             yield Answers(process)
@@ -106,18 +109,42 @@ def _command(url: str, **options: object) -> list[str]:
     return [sys.executable, "-m", __name__, url, *given]
 
 
+class _Request(NamedTuple):
+    """What is sent each time, and how its answer and the answer's body begin if all is well."""
+
+    text: bytes
+    answer: bytes
+    body: bytes
+
+
+def _request(host: str, *, bulk: int, token: str) -> _Request:
+    body = b"[%s]" % b",".join([_ORDER] * bulk) if bulk else _ORDER
+    head = [
+        f"POST /api/orders{'/bulk' if bulk else ''} HTTP/1.1",
+        f"Host: {host}",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+        *([f"Authorization: Bearer {token}"] if token else []),
+    ]
+    text = "\r\n".join([*head, "", ""]).encode() + body
+    if bulk:
+        return _Request(text, b"HTTP/1.1 200 ", b'{"placed":%d,' % bulk)
+    return _Request(text, b"HTTP/1.1 201 ", b"{")
+
+
 class _Connection:
     """A connection that carries one request at a time."""
 
-    def __init__(self, address: tuple[str, int]) -> None:
+    def __init__(self, address: tuple[str, int], request: _Request) -> None:
+        self._request = request
         self.socket = socket.create_connection(address, timeout=_TIMEOUT)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.due = 0.0
         self._received = b""
 
-    def send(self, request: bytes, due: float) -> None:
+    def send(self, due: float) -> None:
         self.due = due
-        self.socket.sendall(request)
+        self.socket.sendall(self._request.text)
 
     def receive(self) -> bytes | None:
         """Return the answer once it is whole."""
@@ -129,15 +156,15 @@ class _Connection:
         if not found or len(body) < int(head.lower().partition(_LENGTH)[2].split()[0]):
             return None
         answer, self._received = self._received, b""
-        if not answer.startswith(_CREATED):
-            raise FaultError(f"An order was answered {answer[:300].decode()}")
+        if not answer.startswith(self._request.answer) or not body.startswith(self._request.body):
+            raise FaultError(f"A request was answered {answer[:600].decode()}")
         return body
 
 
 def _send(
-    connections: list[_Connection], request: bytes, due_times: Iterator[float]
+    connections: list[_Connection], due_times: Iterator[float]
 ) -> Iterator[tuple[bytes, float, float]]:
-    """Send each request when it is due and a connection is free; give id, due and answer time."""
+    """Send a request when it is due and a connection is free; give id, due and answer time."""
     idle = deque(connections)
     due = next(due_times, None)
     with selectors.DefaultSelector() as selector:
@@ -145,7 +172,7 @@ def _send(
             selector.register(each.socket, selectors.EVENT_READ, each)
         while due is not None or len(idle) < len(connections):
             while due is not None and idle and due <= time.monotonic():
-                idle.popleft().send(request, due)
+                idle.popleft().send(due)
                 due = next(due_times, None)
             wait = max(0.0, due - time.monotonic()) if due is not None and idle else _TIMEOUT
             for key, _ in selector.select(wait):
@@ -168,25 +195,19 @@ def load(  # noqa: PLR0917 - parameters are options
     seconds: Annotated[float, typer.Option()] = 0.0,
     rate: Annotated[float, typer.Option()] = 0.0,
     count: Annotated[int, typer.Option()] = 0,
+    bulk: Annotated[int, typer.Option()] = 0,
 ) -> None:
-    """Send orders: for so many seconds as fast as they are answered, or so many at a rate."""
+    """Send requests: for so many seconds as fast as they are answered, or so many at a rate."""
     parts = urlsplit(url)
-    head = [
-        "POST /api/orders HTTP/1.1",
-        f"Host: {parts.netloc}",
-        "Content-Type: application/json",
-        f"Content-Length: {len(_BODY)}",
-        *([f"Authorization: Bearer {token}"] if token else []),
-    ]
-    request = "\r\n".join([*head, "", ""]).encode() + _BODY
+    request = _request(parts.netloc, bulk=bulk, token=token)
     address = (parts.hostname or "", parts.port or 80)
-    opened = [_Connection(address) for _ in range(connections)]
+    opened = [_Connection(address, request) for _ in range(connections)]
     begin = time.monotonic()
     due_times = (
         (begin + number / rate for number in range(count)) if rate else _until(begin + seconds)
     )
     pipe = sys.stdout.fileno()
-    for order_id, due, now in _send(opened, request, due_times):
+    for order_id, due, now in _send(opened, due_times):
         os.write(pipe, b"%s %.6f %.6f\n" % (order_id, due, now))  # at once
 
 

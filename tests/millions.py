@@ -8,6 +8,10 @@ from typing import Final
 import psycopg
 import pytest
 from psycopg import sql
+from psycopg_pool import ConnectionPool
+
+from slimtrack.bootstrap.database import CALLER_SESSION
+from slimtrack.sql.pool import open_pool
 
 ORDERS: Final = 1_000_000
 #: That nobody has decided about, and that somebody has discarded.
@@ -175,6 +179,15 @@ def million(servers: Mapping[str, str], template: str) -> Iterator[str]:
         fill(url)
         yield url
         connection.execute(sql.SQL("DROP DATABASE {name} WITH (FORCE)").format(**names))
+
+
+@pytest.fixture(scope="module")
+def million_pool(million: str) -> Iterator[ConnectionPool]:
+    """A connection like those of the API."""
+    with open_pool(
+        million, application_name="test", size=1, options=CALLER_SESSION, timeout=5
+    ) as opened:
+        yield opened
 
 
 def fill(url: str) -> None:

@@ -1,16 +1,13 @@
 """What open pages cost: orders while nobody looks on, and while fifty pages follow them."""
 
-import json
 import statistics
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from http.client import HTTPConnection
 from typing import Final
-from urllib.parse import urlsplit
 
 from benchmarks.figures import FaultError, Figures, Group, Row, Scale, fixed
-from benchmarks.load import saturate
+from benchmarks.load import offer, saturate
 from benchmarks.measures.flowing import check, drain, last_row
 from benchmarks.measures.responding import percentile
 from benchmarks.measures.soaking import steady_load
@@ -21,8 +18,8 @@ _RATE: Final = 1_000.0
 _CONNECTIONS: Final = 32
 #: Orders of a request, where they are offered.
 _BULK: Final = 100
-_BODY: Final = json.dumps([{"description": "A parcel"}] * _BULK)
-_HEADERS: Final = {"Content-Type": "application/json"}
+#: Seconds between two looks at the answers.
+_LOOK: Final = 0.01
 #: Who looks on, one after the other: what changes by itself meanwhile falls on both alike.
 _NOBODY: Final = "nobody"
 _PAGES: Final = "50 pages"
@@ -83,17 +80,14 @@ def _offered(
     above = last_row(database)
     before, python = system.server_cpu(), processes.cpu()
     requests = int(seconds * _RATE / _BULK)
-    connection = HTTPConnection(urlsplit(processes.api_url).netloc, timeout=60)
-    began = time.monotonic()
-    for number in range(requests):
-        wait_for(began + number * _BULK / _RATE - time.monotonic())
-        connection.request("POST", "/api/orders/bulk", _BODY, _HEADERS)
-        placed = json.loads(connection.getresponse().read())["placed"]
-        if placed != _BULK:
-            raise FaultError(f"Of {_BULK} orders {placed} were placed.")
-    connection.close()
+    with offer(
+        processes.api_url, connections=2, rate=_RATE / _BULK, count=requests, bulk=_BULK
+    ) as answers:
+        while len(answers.response_times()) < requests:
+            answers.take()
+            wait_for(_LOOK)
     drain(database, above=above)
-    seconds = time.monotonic() - began
+    seconds = time.monotonic() - answers.began
     spent = {name: now - before[name] for name, now in system.server_cpu().items()}
     spent["Python"] = processes.cpu() - python
     return {_OFFERED.format(turn): requests * _BULK / seconds} | {
@@ -135,11 +129,11 @@ GROUP: Final = Group(
 
 
 def memory_while_pages_are_open(system: System, scale: Scale) -> Iterator[Figures]:
-    """Place orders at a steady rate, with fifty pages open, and look at the API's memory."""
+    """Place 1,000 orders a second in bulk, with fifty pages open; look at the API's memory."""
     sizes: list[float] = []
     fault: FaultError | None = None
     try:
-        for figures in steady_load(system, scale, beside=_fifty_pages):
+        for figures in steady_load(system, scale, rate=_RATE, bulk=_BULK, beside=_fifty_pages):
             sizes.append(figures[_MEMORY])
             yield figures
     except FaultError as error:  # what memory did is worth seeing nevertheless

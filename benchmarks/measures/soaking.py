@@ -14,6 +14,7 @@ from benchmarks.measures.growing import table_bytes
 from benchmarks.measures.responding import percentile
 from benchmarks.system import Database, Processes, System
 
+#: Orders a second, and how they come.
 _RATE: Final = 250.0
 _CONNECTIONS: Final = 32
 #: Seconds until the load runs, those between two samples, and those between two looks at the
@@ -31,18 +32,20 @@ _OUTBOX: Final = 1.1
 
 def soak(system: System, scale: Scale) -> Iterator[Figures]:
     """Load the system steadily, and nothing beside."""
-    return steady_load(system, scale, beside=lambda _: nullcontext())
+    return steady_load(system, scale, rate=_RATE, beside=lambda _: nullcontext())
 
 
 def steady_load(
     system: System,
     scale: Scale,
     *,
+    rate: float,
+    bulk: int = 0,
     beside: Callable[[Processes], AbstractContextManager[None]],
 ) -> Iterator[Figures]:
-    """Place 250 orders a second, open loop, beside something; look at everything every 5 s."""
-    seconds = 60 * scale.minutes
-    count, spans = int(_RATE * seconds), int((seconds - _SETTLING) / _INTERVAL)
+    """Place orders at a rate, open loop, beside something; look at everything every 5 s."""
+    seconds, each = 60 * scale.minutes, bulk or 1
+    count, spans = int(rate / each * seconds), int((seconds - _SETTLING) / _INTERVAL)
     outbox: list[int] = []
     memory: list[Mapping[str, int]] = []
     with (
@@ -50,21 +53,23 @@ def steady_load(
         system.connect() as database,
         beside(processes),
     ):
-        with offer(processes.api_url, connections=_CONNECTIONS, rate=_RATE, count=count) as answers:
+        with offer(
+            processes.api_url, connections=_CONNECTIONS, rate=rate / each, count=count, bulk=bulk
+        ) as answers:
             began = last = time.monotonic() + _SETTLING
             placed = len(_take(answers, until=began))
             for span in range(1, spans + 1):
                 response = _take(answers, until=began + span * _INTERVAL)
                 now = time.monotonic()
                 if not response:
-                    raise FaultError(f"After {placed} orders nothing was answered any more.")
+                    raise FaultError(f"After {placed} requests nothing was answered any more.")
                 placed += len(response)
                 sizes = table_bytes(database)
                 outbox.append(sizes["outbox"])
                 memory.append(processes.memory())
                 yield {
                     "s": now - began,
-                    "placed/s": len(response) / (now - last),
+                    "placed/s": each * len(response) / (now - last),
                     "delivered/s": _delivered(database) / _INTERVAL,
                     "POST p50, ms": 1000 * statistics.median(response),
                     "POST p99, ms": 1000 * percentile(response, 0.99),
@@ -80,8 +85,10 @@ def steady_load(
         drain(database)
         check(database)
         stored = _orders(database)
-        if (placed, stored) != (count, count):
-            raise FaultError(f"Of {count} orders {placed} were answered, and {stored} are there.")
+        if (placed, stored) != (count, each * count):
+            raise FaultError(
+                f"Of {count} requests {placed} were answered, and {stored} orders are there."
+            )
     _check_memory(memory[len(memory) // 10], memory[-1])
     _check_outbox(outbox)
 

@@ -4,14 +4,12 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any, NamedTuple
 
-import psycopg
 from psycopg.rows import args_row
 
 from slimtrack.domain.access import ApiKey, Principal, Scope, Tenant
 from slimtrack.domain.order import Flow
 from slimtrack.sql import statements
-
-Connection = psycopg.Connection[Any]
+from slimtrack.sql.connection import Connection
 
 
 class StoredKey(NamedTuple):

@@ -5,15 +5,13 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-import psycopg
 from psycopg.rows import args_row, scalar_row
 
 from slimtrack.domain.operator_action import OperatorAction
 from slimtrack.domain.order import FINAL, TRANSITIONS, Status
 from slimtrack.sql import statements
+from slimtrack.sql.connection import Connection
 from slimtrack.sql.timeline import by
-
-Connection = psycopg.Connection[Any]
 
 
 class StuckOrder(NamedTuple):

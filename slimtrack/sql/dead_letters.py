@@ -5,7 +5,6 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-import psycopg
 from psycopg.rows import args_row, kwargs_row, scalar_row
 
 from slimtrack.domain.dead_letter import (
@@ -18,9 +17,8 @@ from slimtrack.domain.dead_letter import (
 from slimtrack.domain.operator_action import OperatorAction
 from slimtrack.domain.order import STAGES, Status
 from slimtrack.sql import statements
+from slimtrack.sql.connection import Connection
 from slimtrack.sql.timeline import BY_NOBODY, by
-
-Connection = psycopg.Connection[Any]
 
 
 def _query(name: str) -> str:

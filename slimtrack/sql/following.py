@@ -1,16 +1,13 @@
 """The statements behind the page for those who wait for a parcel; they never commit."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
-
-import psycopg
 
 from slimtrack.domain.following import Lead, Passed
 from slimtrack.domain.order import Flow, Status
 from slimtrack.sql import statements
-
-Connection = psycopg.Connection[Any]
+from slimtrack.sql.connection import Connection
 
 
 def _query(name: str) -> str:

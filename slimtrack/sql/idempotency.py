@@ -1,16 +1,14 @@
 """The statements on idempotency keys; they never commit."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
-import psycopg
 from psycopg.rows import scalar_row
 
 from slimtrack.domain.idempotency import Answer
 from slimtrack.sql import statements
-
-Connection = psycopg.Connection[Any]
+from slimtrack.sql.connection import Connection
 
 
 class Answered(NamedTuple):

@@ -5,16 +5,14 @@ from typing import Any, Final
 from uuid import UUID
 
 import msgspec
-import psycopg
 from psycopg import sql
 from psycopg.rows import args_row, scalar_row
 
 from slimtrack.domain.listing import Found, Listing
 from slimtrack.domain.order import Order, first_id_of
 from slimtrack.sql import statements
+from slimtrack.sql.connection import Connection
 from slimtrack.sql.orders import order_of
-
-Connection = psycopg.Connection[Any]
 
 #: Orders that one list looks at, at most: what an index finds for it, or in each status those that
 #: a walk passes. A few milliseconds' worth; metadata has to be fetched, which takes longer.

@@ -2,16 +2,14 @@
 
 from collections.abc import Collection, Mapping
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
-import psycopg
 from psycopg.rows import args_row
 
 from slimtrack.domain.order import STAGES, Status
 from slimtrack.sql import statements
-
-Connection = psycopg.Connection[Any]
+from slimtrack.sql.connection import Connection
 
 
 class LateOrder(NamedTuple):

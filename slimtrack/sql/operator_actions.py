@@ -1,17 +1,14 @@
 """The statements on what operators did; they never commit."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import msgspec
-import psycopg
 from psycopg.rows import kwargs_row
 
 from slimtrack.domain.dead_letter import Selection
 from slimtrack.domain.operator_action import ActionName, OperatorAction, RecordedAction
 from slimtrack.sql import statements
-
-Connection = psycopg.Connection[Any]
+from slimtrack.sql.connection import Connection
 
 
 def _query(name: str) -> str:

@@ -6,7 +6,6 @@ from typing import Any, Final, NamedTuple, Self
 from uuid import UUID
 
 import msgspec
-import psycopg
 from psycopg.rows import args_row, scalar_row
 
 from slimtrack.domain.event import MESSAGES, EventKind, OrderEvent
@@ -16,8 +15,7 @@ from slimtrack.domain.schedule import Due
 from slimtrack.domain.traceparent import TracedRow
 from slimtrack.domain.tracking_code import format_code
 from slimtrack.sql import statements
-
-Connection = psycopg.Connection[Any]
+from slimtrack.sql.connection import Connection
 
 #: Statuses whose events say which delivery attempt they are about.
 _ATTEMPTED: Final = [Status.OUT_FOR_DELIVERY, Status.DELIVERED, Status.DELIVERY_FAILED]

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
-import psycopg
 from psycopg.rows import args_row, scalar_row
 
 from slimtrack.domain.event import OrderEvent
@@ -17,10 +16,9 @@ from slimtrack.domain.published import FAN_OUT, PublishedEvent
 from slimtrack.domain.retry import ProcessKilledError, RetryPolicy, Suspect
 from slimtrack.domain.traceparent import TracedRow
 from slimtrack.sql import statements
+from slimtrack.sql.connection import Connection
 from slimtrack.sql.orders import event_of, order_of
 from slimtrack.sql.timeline import BY_NOBODY
-
-Connection = psycopg.Connection[Any]
 
 #: Seconds after which a published row no longer counts as in flight.
 LEASE_HORIZON = 600.0

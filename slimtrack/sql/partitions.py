@@ -1,15 +1,13 @@
 """The statements on the partitions of order_events; they never commit."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
-import psycopg
 from psycopg import sql
 from psycopg.rows import args_row, scalar_row
 
 from slimtrack.sql import statements
-
-Connection = psycopg.Connection[Any]
+from slimtrack.sql.connection import Connection
 
 
 class Partition(NamedTuple):

@@ -2,15 +2,13 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
-import psycopg
 from psycopg.rows import args_row
 
 from slimtrack.sql import statements
-
-Connection = psycopg.Connection[Any]
+from slimtrack.sql.connection import Connection
 
 
 class Process(NamedTuple):

@@ -7,18 +7,16 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
-import psycopg
 from psycopg import sql
 from psycopg.rows import args_row, scalar_row
 
 from slimtrack.domain.archive import ArchivedEvent, ArchivedOrder
 from slimtrack.domain.order import FINAL, Order
 from slimtrack.sql import statements
+from slimtrack.sql.connection import Connection
 from slimtrack.sql.orders import event_of, order_of
 from slimtrack.sql.partitions import Partition
 from slimtrack.sql.timeline import list_incidents
-
-Connection = psycopg.Connection[Any]
 
 
 class Archive(NamedTuple):

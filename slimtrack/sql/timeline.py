@@ -6,7 +6,6 @@ from itertools import groupby
 from typing import Any, Final
 from uuid import UUID
 
-import psycopg
 from psycopg.rows import args_row
 
 from slimtrack.domain.event import OrderEvent
@@ -15,9 +14,8 @@ from slimtrack.domain.operator_action import OperatorAction
 from slimtrack.domain.order import STAGES
 from slimtrack.domain.timeline import OpenRow, TimelineEvent
 from slimtrack.sql import statements
+from slimtrack.sql.connection import Connection
 from slimtrack.sql.orders import event_of
-
-Connection = psycopg.Connection[Any]
 
 _EVENT_COLUMNS: Final = len(OrderEvent.__struct_fields__)
 

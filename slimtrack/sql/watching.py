@@ -4,15 +4,13 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
-import psycopg
 from psycopg.rows import args_row
 
 from slimtrack.domain.order import STAGES, Status
 from slimtrack.domain.overview import Failure, Moves, Sample, StageLoad, StatusCount
 from slimtrack.domain.tracking_code import format_code
 from slimtrack.sql import statements
-
-Connection = psycopg.Connection[Any]
+from slimtrack.sql.connection import Connection
 
 
 def _query(name: str) -> str:

@@ -23,6 +23,7 @@ from slimtrack.domain.schedule import NOTHING
 from slimtrack.domain.tracking_code import format_code
 from slimtrack.routing import ROUTES, Schedule
 from slimtrack.sql import idempotency, operator_actions, orders
+from slimtrack.sql.connection import Connection
 from slimtrack.sql.orders import Entry
 from slimtrack.telemetry import tracing
 
@@ -59,7 +60,7 @@ class Changes:
 
     def __init__(
         self,
-        connection: orders.Connection,
+        connection: Connection,
         *,
         schedule: Schedule,
         fan_out: bool,

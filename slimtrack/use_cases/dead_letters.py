@@ -20,6 +20,7 @@ from slimtrack.domain.incident import Incident
 from slimtrack.domain.operator_action import ActionName, OperatorAction, RecordedAction
 from slimtrack.domain.order import Status
 from slimtrack.sql import dead_letters, operator_actions, timeline, watching
+from slimtrack.sql.connection import Connection
 from slimtrack.sql.errors import unavailable_if_away
 from slimtrack.sql.pool import Pool, run, snapshot
 from slimtrack.telemetry import errors, metrics
@@ -109,7 +110,7 @@ class DeadLetters:
     def count_rows(self, selection: Selection) -> int:
         """Return how many of those that are meant could be replayed now."""
 
-        def find(connection: dead_letters.Connection) -> int:
+        def find(connection: Connection) -> int:
             ids = dead_letters.find_dead_letters(connection, selection)
             return dead_letters.count_rows(connection, ids)
 
@@ -135,7 +136,7 @@ class DeadLetters:
         Counts, and groups, some ten thousands, at most.
         """
 
-        def look(connection: dead_letters.Connection) -> DeadLetterPage:
+        def look(connection: Connection) -> DeadLetterPage:
             with snapshot(connection):
                 found = dead_letters.find_dead_letters(connection, selection, limit=_MOST + 1)
                 ids = found[:_MOST]
@@ -157,7 +158,7 @@ class DeadLetters:
         """Return what was done under a name and, for a replay, what became of its rows."""
 
         def find(
-            connection: dead_letters.Connection,
+            connection: Connection,
         ) -> tuple[RecordedAction, ReplayProgress | None] | None:
             action = operator_actions.get_action(connection, operation)
             if action is None:
@@ -173,7 +174,7 @@ class DeadLetters:
     def groups(self, selection: Selection) -> Sequence[DeadLetterGroup]:
         """Return the groups of one cause, the largest first."""
 
-        def find(connection: dead_letters.Connection) -> Sequence[DeadLetterGroup]:
+        def find(connection: Connection) -> Sequence[DeadLetterGroup]:
             ids = dead_letters.find_dead_letters(connection, selection)
             return dead_letters.group_dead_letters(connection, ids)
 
@@ -214,7 +215,7 @@ class DeadLetters:
             OperationReusedError: it was another one.
         """
 
-        def move(connection: dead_letters.Connection) -> int:
+        def move(connection: Connection) -> int:
             ids = dead_letters.find_dead_letters(connection, selection)
             return dead_letters.replay_dead_letters(
                 connection, ids, discarded=selection.discarded, rate=rate, action=action
@@ -243,7 +244,7 @@ class DeadLetters:
         if self.get(letter_id).body is not None:
             raise NotARowError(letter_id)
 
-        def change(connection: dead_letters.Connection) -> int:
+        def change(connection: Connection) -> int:
             return int(
                 dead_letters.edit_dead_letter(connection, letter_id, payload=payload, action=action)
             )
@@ -258,7 +259,7 @@ class DeadLetters:
             OperationReusedError: it was another one.
         """
 
-        def put_away(connection: dead_letters.Connection) -> int:
+        def put_away(connection: Connection) -> int:
             ids = dead_letters.find_dead_letters(connection, selection)
             return dead_letters.discard_dead_letters(connection, ids, action=action)
 
@@ -319,11 +320,11 @@ class DeadLetters:
         name: ActionName,
         meant: Selection | Mapping[str, object],
         action: OperatorAction,
-        work: Callable[[dead_letters.Connection], int],
+        work: Callable[[Connection], int],
     ) -> int:
         has_worked = False
 
-        def act(connection: dead_letters.Connection) -> int:
+        def act(connection: Connection) -> int:
             nonlocal has_worked
             with connection.transaction():
                 affected = work(connection)
@@ -342,7 +343,7 @@ class DeadLetters:
 
     def _run(
         self,
-        work: Callable[[dead_letters.Connection], T],
+        work: Callable[[Connection], T],
         *,
         repeatable: Callable[[], bool] = lambda: True,
     ) -> T:
@@ -351,7 +352,7 @@ class DeadLetters:
 
 
 def _read_page(
-    connection: dead_letters.Connection, *, selection: Selection, after: int, limit: int
+    connection: Connection, *, selection: Selection, after: int, limit: int
 ) -> tuple[list[int], list[DeadLetter]]:
     ids = dead_letters.find_dead_letters(connection, selection, after=after, limit=limit)
     return ids, dead_letters.get_dead_letters(connection, ids)

@@ -17,6 +17,7 @@ from slimtrack.domain.order import FINAL, Flow, Status
 from slimtrack.domain.tracking_code import format_code
 from slimtrack.routing import Schedule
 from slimtrack.sql import following, orders
+from slimtrack.sql.connection import Connection
 from slimtrack.sql.errors import unavailable_if_away
 from slimtrack.sql.pool import Pool, run, snapshot
 from slimtrack.sql.watching import prefer_indexes
@@ -155,7 +156,7 @@ class Following:
             measurement.good_until = self._clock() + hold
 
     def _measure(self, tenant_id: int) -> Leads:
-        def measure(connection: orders.Connection) -> Leads:
+        def measure(connection: Connection) -> Leads:
             with snapshot(connection):
                 prefer_indexes(connection)
                 return following.measure_leads(
@@ -166,7 +167,7 @@ class Following:
             return run(self._pool, measure)
 
 
-def _find(connection: orders.Connection, tracking_number: int) -> Followed | None:
+def _find(connection: Connection, tracking_number: int) -> Followed | None:
     """Return an order as of one moment: events up to the version that was read never change."""
     order = following.find_followed_order(connection, tracking_number)
     if order is None:

@@ -11,6 +11,7 @@ from slimtrack.domain.outcome import Outcome, SimulatedFailureError
 from slimtrack.domain.schedule import Due
 from slimtrack.routing import Schedule
 from slimtrack.sql import orders
+from slimtrack.sql.connection import Connection
 from slimtrack.telemetry import tracing
 from slimtrack.use_cases.changing import Changes, Target
 from slimtrack.use_cases.measuring import count_advanced, count_moved, trace_advanced
@@ -20,7 +21,7 @@ _SLOW: Final = 30.0
 
 
 def advance_tested(
-    connection: orders.Connection,
+    connection: Connection,
     ids: Sequence[int],
     *,
     stage: Status,

@@ -19,8 +19,9 @@ from slimtrack.domain.retry import (
 from slimtrack.domain.traceparent import TracedRow
 from slimtrack.routing import BY_STAGE
 from slimtrack.sql import outbox
+from slimtrack.sql.connection import Connection
 from slimtrack.sql.errors import is_infrastructure
-from slimtrack.sql.pool import Connection, Pool, run
+from slimtrack.sql.pool import Pool, run
 from slimtrack.telemetry import errors, metrics, tracing
 from slimtrack.telemetry.scrubbing import first_line, without_quotations
 
@@ -177,7 +178,7 @@ def _text(error: BaseException) -> str:
 
 
 def _failed_rows(
-    connection: outbox.Connection, stage: Status, failures: Sequence[Failure], policy: RetryPolicy
+    connection: Connection, stage: Status, failures: Sequence[Failure], policy: RetryPolicy
 ) -> list[outbox.FailedRow]:
     attempts: dict[int, int] = {}
     if policy.retry_when:

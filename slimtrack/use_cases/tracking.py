@@ -16,6 +16,7 @@ from slimtrack.domain.order import NewOrder, Order, Status
 from slimtrack.domain.timeline import Timeline
 from slimtrack.routing import Schedule
 from slimtrack.sql import orders, timeline
+from slimtrack.sql.connection import Connection
 from slimtrack.sql.errors import unavailable_if_away
 from slimtrack.sql.listing import count_orders, list_orders, list_owners
 from slimtrack.sql.pool import Pool, run, snapshot
@@ -102,7 +103,7 @@ class Tracking:
         """
         changes: Changes | None = None
 
-        def carry_out(connection: orders.Connection) -> Answer:
+        def carry_out(connection: Connection) -> Answer:
             nonlocal changes
             changes = self._changes(connection)
             if once is None:
@@ -130,7 +131,7 @@ class Tracking:
             UnavailableError: the database does not answer.
         """
 
-        def find(connection: orders.Connection) -> Order | None:
+        def find(connection: Connection) -> Order | None:
             order_id = _find_id(connection, order)
             if order_id is None:
                 return None
@@ -192,7 +193,7 @@ class Tracking:
             UnavailableError: the database does not answer.
         """
 
-        def find(connection: orders.Connection) -> Sequence[OrderEvent]:
+        def find(connection: Connection) -> Sequence[OrderEvent]:
             order_id = _find_id(connection, order)
             if order_id is None:
                 return []
@@ -211,7 +212,7 @@ class Tracking:
             UnavailableError: the database does not answer.
         """
 
-        def read(connection: orders.Connection) -> Timeline | None:
+        def read(connection: Connection) -> Timeline | None:
             with snapshot(connection):
                 order_id = _find_id(connection, order)
                 found = order_id and orders.get_order(connection, order_id, tenant_id=tenant_id)
@@ -277,7 +278,7 @@ class Tracking:
         faults.point("actor.after_commit")
         return advanced
 
-    def _changes(self, connection: orders.Connection) -> Changes:
+    def _changes(self, connection: Connection) -> Changes:
         return Changes(
             connection,
             schedule=self._schedule,
@@ -287,7 +288,7 @@ class Tracking:
 
     def _retried(
         self,
-        work: Callable[[orders.Connection], T],
+        work: Callable[[Connection], T],
         *,
         repeatable: Callable[[], bool] = lambda: True,
     ) -> T:
@@ -295,7 +296,7 @@ class Tracking:
             return run(self._pool, work, repeatable=repeatable)
 
 
-def _find_id(connection: orders.Connection, order: UUID | int) -> UUID | None:
+def _find_id(connection: Connection, order: UUID | int) -> UUID | None:
     return order if isinstance(order, UUID) else orders.find_order_id(connection, order)
 
 

@@ -18,6 +18,7 @@ from slimtrack.domain.traceparent import TracedRow
 from slimtrack.domain.work import Assignment, StageWork, TimeLimitExceededError, WorkError
 from slimtrack.routing import Schedule
 from slimtrack.sql import orders, outbox
+from slimtrack.sql.connection import Connection
 from slimtrack.sql.pool import Pool
 from slimtrack.telemetry import errors, metrics, tracing
 from slimtrack.use_cases.measuring import count_advanced
@@ -127,7 +128,7 @@ class Working:
             count_advanced(stage, stage, *done)
 
     def _advance(
-        self, connection: orders.Connection, stage: Status, row_id: int
+        self, connection: Connection, stage: Status, row_id: int
     ) -> tuple[orders.Advanced, orders.Observed]:
         advanced, observed = orders.advance_orders(
             connection,

@@ -1,7 +1,7 @@
 """Lists among a million orders."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -11,11 +11,9 @@ from explaining import explain, pages_of
 from millions import CORRECTED, LATELY, ORDERS, START
 from psycopg_pool import ConnectionPool
 
-from slimtrack.bootstrap.database import CALLER_SESSION
 from slimtrack.domain.listing import Listing
 from slimtrack.domain.order import Status, first_id_of
 from slimtrack.sql import orders
-from slimtrack.sql.pool import open_pool
 from slimtrack.use_cases.tracking import Tracking
 
 #: Pages of 8 kB that a list may look at. How long it takes is printed: that is the machine's.
@@ -72,22 +70,13 @@ LISTS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def pool(million: str) -> Iterator[ConnectionPool]:
-    """A connection like those of the API."""
-    with open_pool(
-        million, application_name="test", size=1, options=CALLER_SESSION, timeout=5
-    ) as opened:
-        yield opened
-
-
 @pytest.mark.alone
 @pytest.mark.timeout(600)
 def test_lists_among_a_million_orders_look_at_few_pages_and_scan_no_table(
-    pool: ConnectionPool,
+    million_pool: ConnectionPool,
 ) -> None:
-    tracking = Tracking(pool, wake_up=lambda: None, schedule=None)  # type: ignore[arg-type]
-    with pool.connection() as connection:
+    tracking = Tracking(million_pool, wake_up=lambda: None, schedule=None)  # type: ignore[arg-type]
+    with million_pool.connection() as connection:
         row = connection.execute(
             "SELECT tracking_number FROM orders LIMIT 1 OFFSET 4711"
         ).fetchone()
@@ -104,13 +93,17 @@ def test_lists_among_a_million_orders_look_at_few_pages_and_scan_no_table(
         for oldest_first in (False, True):
             listing = Listing(**{"tenant_id": 1, "oldest_first": oldest_first, **asked})
             title = f"{name}, oldest first" if oldest_first else name
-            figures[title] = measure(pool, partial(tracking.list, listing, limit=21), name=title)
+            figures[title] = measure(
+                million_pool, partial(tracking.list, listing, limit=21), name=title
+            )
     every = Listing(tenant_id=1)
     page = partial(tracking.list, every, limit=101, offset=9_900)
-    figures["the last page by number"] = measure(pool, page, name="page")
+    figures["the last page by number"] = measure(million_pool, page, name="page")
     total = partial(tracking.count, every, limit=10_000)
-    figures["the total"] = measure(pool, total, name="total")
-    figures["orders that are there already"] = measure(pool, partial(find, pool), name="find")
+    figures["the total"] = measure(million_pool, total, name="total")
+    figures["orders that are there already"] = measure(
+        million_pool, partial(find, million_pool), name="find"
+    )
     for name, (median, slowest, pages) in figures.items():
         took = f"median {1000 * median:.1f} ms, p99 {1000 * slowest:.1f} ms"
         print(f"{name}: {pages} pages, {took}")  # noqa: T201

@@ -20,7 +20,7 @@ from millions import BUSIEST, OPERATION, ORDERS, REPLAYED, START
 from psycopg_pool import ConnectionPool
 from visitors import Visitor, dashboard_app
 
-from slimtrack.bootstrap.database import CALLER_SESSION, create_tracking
+from slimtrack.bootstrap.database import create_tracking
 from slimtrack.broker.topology import (
     DEAD_LETTER_QUEUE_ARGUMENTS,
     dead_letter_queue,
@@ -33,7 +33,6 @@ from slimtrack.http.queries import make_cursor
 from slimtrack.local.log import log_path
 from slimtrack.routing import BY_QUEUE
 from slimtrack.settings import Settings
-from slimtrack.sql.pool import open_pool
 from slimtrack.use_cases.access import Access
 
 #: Seconds that a page may take at the server, without those in which others had the processors:
@@ -205,29 +204,20 @@ def queues(servers: Mapping[str, str]) -> None:
 
 
 @pytest.fixture(scope="module")
-def pool(million: str) -> Iterator[ConnectionPool]:
-    """A connection like those of the API."""
-    with open_pool(
-        million, application_name="test", size=1, options=CALLER_SESSION, timeout=5
-    ) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
 def make_app(
-    settings: Settings, pool: ConnectionPool, log: Path
+    settings: Settings, million_pool: ConnectionPool, log: Path
 ) -> Iterator[Callable[[], falcon.App[Any, Any]]]:
     """Makes apps that have seen nothing yet, so that nothing is held that was seen before."""
-    tracking = create_tracking(settings, pool, wake_up=lambda: None)
+    tracking = create_tracking(settings, million_pool, wake_up=lambda: None)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SLIMTRACK_STATE_DIR", str(log))
-        yield lambda: dashboard_app(settings, pool, tracking)
+        yield lambda: dashboard_app(settings, million_pool, tracking)
 
 
 @pytest.fixture(scope="module")
-def places(pool: ConnectionPool) -> dict[str, object]:
+def places(million_pool: ConnectionPool) -> dict[str, object]:
     """What stands in the addresses."""
-    with pool.connection() as connection:
+    with million_pool.connection() as connection:
         found = {
             name: connection.execute(
                 "SELECT id, tracking_number FROM orders WHERE id = id_of(%s)", (n,)
@@ -247,13 +237,13 @@ def places(pool: ConnectionPool) -> dict[str, object]:
 
 @pytest.fixture(scope="module")
 def visitors(
-    make_app: Callable[[], falcon.App[Any, Any]], pool: ConnectionPool
+    make_app: Callable[[], falcon.App[Any, Any]], million_pool: ConnectionPool
 ) -> Mapping[str, Visitor]:
     """Those who visit: who runs the system, and a tenant with few orders; each has signed in."""
     made = {}
     for tenant in ("default", "small"):
         visitor = Visitor(make_app())
-        token = Access(pool).create_key(tenant=tenant, name="test", scopes=list(Scope))
+        token = Access(million_pool).create_key(tenant=tenant, name="test", scopes=list(Scope))
         assert visitor.sign_in(token).status_code == 303
         assert visitor.get("/dashboard/orders").status_code == 200  # has the session's token
         made[tenant] = visitor
@@ -267,13 +257,13 @@ def test_every_page_is_there_at_once(
     make_app: Callable[[], falcon.App[Any, Any]],
     visitors: Mapping[str, Visitor],
     places: dict[str, object],
-    pool: ConnectionPool,
+    million_pool: ConnectionPool,
 ) -> None:
     assert set(routes_of(make_app())) == {("GET", route) for route in PAGES} | {
         ("POST", route) for route in FORMS
     }
 
-    with pool.connection() as connection:
+    with million_pool.connection() as connection:
         pids = (os.getpid(), connection.info.backend_pid)
 
     def visit(wanted: Visit) -> float:
@@ -293,7 +283,7 @@ def test_every_page_is_there_at_once(
 
     slow, large = [], []
     for wanted in visits(places):
-        plans = explain(pool, partial(visit, wanted))  # the first visit, which warms up
+        plans = explain(million_pool, partial(visit, wanted))  # the first visit, which warms up
         for name in LARGE:
             scans = [plan for plan in plans if re.search(rf"Seq Scan on {name}\b", plan)]
             assert not scans, f"{wanted}:\n" + "\n".join(scans)
