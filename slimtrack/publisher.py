@@ -19,14 +19,22 @@ def main() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     stopping = threading.Event()
     threading.Thread(target=_wait_for_signal, args=(stopping,), name="signals", daemon=True).start()
-    publisher.run_publisher(Settings.from_environment(), stopping)
+    try:
+        publisher.run_publisher(Settings.from_environment(), stopping)
+    except BaseException:
+        _limit_stop()  # Python waits for the jobs, one of which may take minutes
+        raise
 
 
 def _wait_for_signal(stopping: threading.Event) -> None:
     signal.sigwait(_SIGNALS)
-    # A stop that hangs ends all the same, and says on standard error where it was.
-    faulthandler.dump_traceback_later(_STOP_LIMIT, exit=True)
+    _limit_stop()
     stopping.set()
+
+
+def _limit_stop() -> None:
+    """Let a stop that hangs end all the same, and say on standard error where it was."""
+    faulthandler.dump_traceback_later(_STOP_LIMIT, exit=True)
 
 
 if __name__ == "__main__":

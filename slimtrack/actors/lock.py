@@ -20,28 +20,33 @@ class SharedLock:
         return self._waiting_alone > 0
 
     @contextmanager
-    def shared(self) -> Iterator[None]:
-        """Hold it together with others; waits while one has it alone, or is to have it next."""
+    def shared(self) -> Iterator[bool]:
+        """Hold it together with others; waits while one has it alone, or is to have it next.
+
+        Gives whether that had to be waited for.
+        """
         with self._condition:
-            self._condition.wait_for(lambda: not (self._is_alone or self._waiting_alone))
+            waited = self._is_alone or self.is_awaited
+            self._condition.wait_for(lambda: not (self._is_alone or self.is_awaited))
             self._shares += 1
         try:
-            yield
+            yield waited
         finally:
             with self._condition:
                 self._shares -= 1
                 self._condition.notify_all()
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Hold it alone; waits until nobody else has it."""
+    def alone(self) -> Iterator[bool]:
+        """Hold it alone; waits until nobody else has it, and gives whether somebody had."""
         with self._condition:
+            waited = self._is_alone or self._shares > 0
             self._waiting_alone += 1
             self._condition.wait_for(lambda: not (self._is_alone or self._shares))
             self._waiting_alone -= 1
             self._is_alone = True
         try:
-            yield
+            yield waited
         finally:
             with self._condition:
                 self._is_alone = False

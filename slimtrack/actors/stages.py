@@ -1,8 +1,10 @@
 """The stage actors: each brings a set of orders to the status that its stage is named after."""
 
+import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import dramatiq
 
@@ -20,6 +22,13 @@ from slimtrack.sql.errors import is_infrastructure
 from slimtrack.use_cases.retrying import Retrying
 from slimtrack.use_cases.tracking import Tracking
 from slimtrack.use_cases.working import Working
+
+
+class Turns(NamedTuple):
+    """Who works beside whom in a process, and whether the process is to end."""
+
+    lock: SharedLock
+    stopping: threading.Event
 
 
 def work_through(ids: Sequence[int], advance: Callable[[Sequence[int]], object]) -> None:
@@ -55,7 +64,7 @@ def work_alone(
     advance: Callable[[int], object],
     *,
     begin_attempt: Callable[[int], bool],
-    lock: SharedLock,
+    turns: Turns,
 ) -> None:
     """Work on rows one by one, each attempt counted before it begins.
 
@@ -68,7 +77,7 @@ def work_alone(
         rows: what to work on, in this order.
         advance: does one row.
         begin_attempt: counts an attempt; False where there is nothing to do.
-        lock: shared by all threads of the process that do such work.
+        turns: those of all threads of the process that do such work.
 
     Raises:
         SetFailedError: some rows failed; all others are done.
@@ -77,7 +86,10 @@ def work_alone(
     for index, (row_id, ended_process) in enumerate(rows):
         counted = False
         try:
-            with lock.alone() if ended_process else lock.shared():
+            with turns.lock.alone() if ended_process else turns.lock.shared() as waited:
+                if waited and turns.stopping.is_set():
+                    # Its time to end began before: the row is published again when its lease ends.
+                    continue
                 counted = begin_attempt(row_id)
                 if counted:
                     advance(row_id)
@@ -100,9 +112,10 @@ def register(
     working: Working,
     retrying: Retrying,
     policy: RetryPolicy,
+    stopping: threading.Event,
 ) -> None:
-    """Make the actor of every stage known to a broker."""
-    lock = SharedLock()
+    """Make the actor of every stage known to a broker; ``stopping`` is set when it is to end."""
+    turns = Turns(SharedLock(), stopping)
     for stage, route in BY_STAGE.items():
         dramatiq.actor(
             actor_name=route.actor_name,
@@ -114,14 +127,14 @@ def register(
             throws=policy.throws,
             retry_when=policy.retry_when,
         )(
-            _perform(stage, working=working, retrying=retrying, lock=lock)
+            _perform(stage, working=working, retrying=retrying, turns=turns)
             if working.has_work(stage)
-            else _bring_to(stage, tracking=tracking, retrying=retrying, lock=lock)
+            else _bring_to(stage, tracking=tracking, retrying=retrying, turns=turns)
         )
 
 
 def _bring_to(
-    stage: Status, *, tracking: Tracking, retrying: Retrying, lock: SharedLock
+    stage: Status, *, tracking: Tracking, retrying: Retrying, turns: Turns
 ) -> Callable[..., None]:
     def bring_to(ids: list[int], *, again: bool = False) -> None:
         """Work on a set; ``again`` if one of its rows may have been worked on before."""
@@ -130,7 +143,7 @@ def _bring_to(
                 retrying.least_suspicious_first(stage, ids),
                 lambda row_id: tracking.advance(stage, [row_id]),
                 begin_attempt=partial(retrying.begin_attempt, stage),
-                lock=lock,
+                turns=turns,
             )
         else:
             work_through(ids, partial(tracking.advance, stage))
@@ -139,7 +152,7 @@ def _bring_to(
 
 
 def _perform(
-    stage: Status, *, working: Working, retrying: Retrying, lock: SharedLock
+    stage: Status, *, working: Working, retrying: Retrying, turns: Turns
 ) -> Callable[..., None]:
     def perform(ids: list[int], *, again: bool = False) -> None:
         """Do the stage's work for each row; every attempt counts, whatever it ends with."""
@@ -148,7 +161,7 @@ def _perform(
             retrying.least_suspicious_first(stage, ids),
             partial(working.perform, stage),
             begin_attempt=partial(retrying.begin_attempt, stage),
-            lock=lock,
+            turns=turns,
         )
 
     return perform

@@ -8,18 +8,19 @@ from functools import partial
 from typing import Final
 from wsgiref.types import WSGIApplication
 
-from slimtrack import probes
 from slimtrack.bootstrap.dashboard import create_dashboard
 from slimtrack.bootstrap.database import CALLER_POOL_TIMEOUT, CALLER_SESSION, create_tracking
 from slimtrack.bootstrap.errors import report_errors
 from slimtrack.bootstrap.limits import limit_of_keys
 from slimtrack.bootstrap.traces import record_traces
 from slimtrack.bootstrap.tracking_page import create_tracking_page
+from slimtrack.broker.probes import rabbitmq_answers
 from slimtrack.http.app import create_app
 from slimtrack.http.auth import Authentication, Open, RateLimiting
 from slimtrack.redis.history_cache import HistoryCache
+from slimtrack.redis.probes import redis_answers
 from slimtrack.settings import Settings
-from slimtrack.sql.pool import measure, open_pool
+from slimtrack.sql.pool import answers, measure, open_pool
 from slimtrack.sql.wakeup import WakeUp
 from slimtrack.telemetry import logs
 from slimtrack.telemetry.scraping import serve_metrics
@@ -54,8 +55,8 @@ def create_api(
     _give_signs_of_life(settings)
     access = Access(pool)
     servers = {
-        "rabbitmq": partial(probes.rabbitmq_answers, settings.amqp_url),
-        "redis": partial(probes.redis_answers, settings.redis_url),
+        "rabbitmq": partial(rabbitmq_answers, settings.amqp_url),
+        "redis": partial(redis_answers, settings.redis_url),
     }
     wake_up = WakeUp(settings.database_url).send
     tracking = make_tracking(settings, pool, wake_up=wake_up)
@@ -76,7 +77,7 @@ def create_api(
             Authentication(access.authenticate) if settings.authentication else Open(access.anybody)
         ),
         rate_limiting=RateLimiting(take) if take else None,
-        dependencies={"postgresql": partial(probes.postgresql_answers, pool), **servers},
+        dependencies={"postgresql": partial(answers, pool), **servers},
         who_works=Presence(pool).who_works,
         # Without RabbitMQ orders are accepted and wait in the outbox; without Redis nothing waits.
         required={"postgresql"},

@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from functools import partial
 
-from slimtrack import probes
 from slimtrack.bootstrap.database import deadlines
+from slimtrack.broker.probes import measure_queues, rabbitmq_version
 from slimtrack.http.dashboard.operations import Operations
+from slimtrack.redis.probes import redis_version
 from slimtrack.settings import Settings, state_directory
 from slimtrack.sql.pool import Pool
 from slimtrack.use_cases.operating import Operating
@@ -34,8 +35,8 @@ def create_operations(
                 "redis": settings.redis_url,
             },
             versions={
-                "rabbitmq": partial(probes.rabbitmq_version, settings.amqp_url),
-                "redis": partial(probes.redis_version, settings.redis_url),
+                "rabbitmq": partial(rabbitmq_version, settings.amqp_url),
+                "redis": partial(redis_version, settings.redis_url),
             },
             directory=state_directory(),
         ),
@@ -43,7 +44,7 @@ def create_operations(
             pool,
             wake_up=wake_up,
             deadlines=deadlines(settings),
-            measure_queues=partial(probes.measure_queues, settings.amqp_url),
+            measure_queues=partial(measure_queues, settings.amqp_url),
         ),
         Simulating(pool, tracking=tracking) if settings.simulation else None,
     )

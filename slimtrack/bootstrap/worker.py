@@ -1,6 +1,7 @@
 """Puts the broker of a worker process together, with its actors and middleware."""
 
 import atexit
+import threading
 from collections.abc import Collection, Sequence
 from functools import partial
 from pkgutil import resolve_name
@@ -77,10 +78,11 @@ def create_broker(settings: Settings) -> SlimBroker:
     measuring = [Measuring()] if settings.metrics_bind else []
     tracer = tracing.active()
     traced = [Tracing(tracer)] if tracer else []
+    stopping = threading.Event()
     broker = SlimBroker(
         settings.amqp_url,
         middleware=[
-            Lifecycle(alive, leave),
+            Lifecycle(alive, leave, stopping=stopping),
             *traced,
             Retries(settle, is_outage=is_infrastructure),
             *measuring,
@@ -99,7 +101,14 @@ def create_broker(settings: Settings) -> SlimBroker:
         works=works,
         time_limit=settings.work_time_limit,
     )
-    stages.register(broker, tracking=tracking, working=working, retrying=retrying, policy=policy)
+    stages.register(
+        broker,
+        tracking=tracking,
+        working=working,
+        retrying=retrying,
+        policy=policy,
+        stopping=stopping,
+    )
     return broker
 
 

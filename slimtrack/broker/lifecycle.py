@@ -29,12 +29,19 @@ class Lifecycle(Middleware):
     Args:
         alive: called every second in which the threads live, with the queues that they take from.
         leave: called at the end: such a process ends without what Python does at an exit.
+        stopping: set when the process is to end.
     """
 
-    def __init__(self, alive: Callable[[Collection[str]], None], leave: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        alive: Callable[[Collection[str]], None],
+        leave: Callable[[], None],
+        *,
+        stopping: threading.Event,
+    ) -> None:
         self._alive = alive
         self._leave = leave
-        self._stopping = threading.Event()
+        self._stopping = stopping
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
         """Tie this process to its master."""

@@ -149,20 +149,26 @@ class ConfirmedPublisher:
 
     def _run(self) -> None:
         while not self._closing.is_set():
-            connection = pika.SelectConnection(
-                self._parameters,
-                on_open_callback=self._on_open,
-                on_open_error_callback=self._on_end,
-                on_close_callback=self._on_end,
-            )
-            self._connection = connection
             try:
-                connection.ioloop.start()
+                self._serve()
             except Exception as error:  # noqa: BLE001 - this thread must not end
                 _log.exception("broker.publisher_failed")
-                self._on_end(connection, error)
-            connection.ioloop.close()
+                self._lose(error)
             self._closing.wait(_RECONNECT)
+
+    def _serve(self) -> None:
+        """Connect, and publish until the connection ends."""
+        connection = pika.SelectConnection(
+            self._parameters,
+            on_open_callback=self._on_open,
+            on_open_error_callback=self._on_end,
+            on_close_callback=self._on_end,
+        )
+        self._connection = connection
+        try:
+            connection.ioloop.start()
+        finally:
+            connection.ioloop.close()
 
     def _on_close_wanted(self, connection: pika.SelectConnection) -> None:
         if connection.is_open:
@@ -177,6 +183,10 @@ class ConfirmedPublisher:
         self._open_channel(self._on_channel)
 
     def _on_end(self, connection: Any, error: BaseException | str) -> None:
+        self._lose(error)
+        connection.ioloop.stop()
+
+    def _lose(self, error: BaseException | str) -> None:
         """Everything that is on the way is lost, as far as anyone can know."""
         if not self._closing.is_set():
             _log.warning("broker.disconnected", error=str(error) or type(error).__name__)
@@ -189,7 +199,6 @@ class ConfirmedPublisher:
         self._last_tag = 0
         for batch, index in lost:
             batch.settle(index, Outcome.LOST)
-        connection.ioloop.stop()
 
     def _on_blocked(self, _connection: Any, _method: Any, *, blocked: bool) -> None:
         self._blocked = blocked

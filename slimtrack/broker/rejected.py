@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Final
 
 import pika
-import pika.exceptions
 
 from slimtrack import faults
+from slimtrack.broker.errors import BROKER_AWAY
 from slimtrack.broker.messages import SetMessage
 from slimtrack.broker.topology import dead_letter_queue, url_with_timeouts
 from slimtrack.domain.errors import UnavailableError
@@ -49,6 +49,6 @@ def drain_rejected(
                     faults.point("drain.after_store")
                     channel.basic_ack(method.delivery_tag)
                     drained += 1
-    except (pika.exceptions.AMQPError, OSError) as error:
+    except BROKER_AWAY as error:
         raise UnavailableError(f"The broker does not answer: {error!r}") from error
     return drained

@@ -6,8 +6,8 @@ from typing import Annotated
 import msgspec
 import typer
 
-from slimtrack import probes
 from slimtrack.bootstrap import open_auditing
+from slimtrack.broker.probes import count_messages
 from slimtrack.broker.topology import dead_letter_queue
 from slimtrack.commands.options import Operator, Reason, action_of
 from slimtrack.commands.target import StateDir, read_settings
@@ -58,7 +58,7 @@ def _count_undrained(amqp_url: str) -> int | None:
     """Count what the broker has put aside, once the drain had the time to take it."""
     names = [dead_letter_queue(each) for each in BY_QUEUE]
     deadline = time.monotonic() + _DRAIN
-    while (count := probes.count_messages(amqp_url, names)) and time.monotonic() < deadline:
+    while (count := count_messages(amqp_url, names)) and time.monotonic() < deadline:
         time.sleep(0.5)
     return count
 

@@ -3,9 +3,9 @@
 from typing import Annotated
 
 import pika
-import pika.exceptions
 import typer
 
+from slimtrack.broker.errors import BROKER_AWAY
 from slimtrack.broker.topology import EVENT_EXCHANGE, url_with_timeouts
 from slimtrack.commands.target import StateDir, read_settings
 from slimtrack.domain.errors import UnavailableError
@@ -41,7 +41,7 @@ def events(
                 if body is None:
                     return
                 typer.echo(body.decode())
-    except (pika.exceptions.AMQPError, OSError) as error:
+    except BROKER_AWAY as error:
         raise UnavailableError(f"RabbitMQ does not answer: {error!r}.") from error
     except KeyboardInterrupt:
         raise typer.Exit(_INTERRUPTED) from None

@@ -42,6 +42,8 @@ class LivenessProbe:
 
 #: Seconds for which an answer of the dependencies holds: anybody may ask, as often as they like.
 _HOLDS: Final = 1.0
+#: Seconds for which it is told to those who cannot wait until the next one is there.
+_LASTS: Final = 5.0
 _WORDS: Final[Mapping[bool | None, Literal["up", "down", "unknown"]]] = {
     True: "up",
     False: "down",
@@ -96,6 +98,8 @@ class ReadinessProbe:
     def _ask(self) -> tuple[Mapping[str, bool], Mapping[str, bool | None]]:
         # A server that stands still keeps whoever asked it: nobody else waits for that answer.
         if not self._lock.acquire(timeout=_HOLDS):
+            if time.monotonic() - self._asked_at < _LASTS:
+                return self._up, self._working
             return dict.fromkeys(self._dependencies, False), dict.fromkeys(self._working, None)
         try:
             if time.monotonic() - self._asked_at > _HOLDS:

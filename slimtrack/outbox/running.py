@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
 import structlog
@@ -16,6 +17,8 @@ _log: Final = structlog.get_logger()
 
 #: Seconds between two runs of the safety net.
 _INTERVAL: Final = 5
+#: Seconds until what runs more seldom than this runs for the first time.
+_SOON: Final = 300.0
 #: Seconds for the publishing thread to finish its claim.
 _STOP_TIMEOUT: Final = 10.0
 
@@ -48,7 +51,7 @@ def run(
 
     Args:
         publishers: by name, each works in a thread of its own.
-        jobs: what else runs, and every how many seconds.
+        jobs: what else runs, and every how many seconds; all of them within 5 minutes.
         listen: hears wake-ups until the event is set, in a thread of its own.
         stopping: set by whoever wants the end.
         alive: called every second in which the threads live.
@@ -79,7 +82,9 @@ def run(
     scheduler.add_listener(lambda event: errors.report(event.exception), EVENT_JOB_ERROR)
     scheduler.add_job(wake_up, "interval", seconds=_INTERVAL)
     for job, seconds in jobs:
-        scheduler.add_job(job, "interval", seconds=seconds)
+        # Not after a day for the first time: a process may be replaced more often than that.
+        first = datetime.now(UTC) + timedelta(seconds=min(seconds, _SOON))
+        scheduler.add_job(job, "interval", seconds=seconds, next_run_time=first)
     scheduler.start()
     _log.info("publisher.started")
     try:

@@ -26,6 +26,9 @@ _NETWORK: Final = {
     "tcp_user_timeout": 10_000,
 }
 
+#: Seconds that somebody waits for a connection who asks whether there is one.
+_PROMPT: Final = 1.0
+
 #: For the processes that work on the outbox. It is nearly always empty when it is analysed, so
 #: the planner prefers plans that are ruinous on a full one: scans of a whole table, and nested
 #: loops over the rows of a set (half the time of a set of 100). No statement is worth compiling.
@@ -74,6 +77,16 @@ def open_pool(
         name=application_name,
         open=True,
     )
+
+
+def answers(pool: Pool) -> bool:
+    """Whether PostgreSQL answers; quick, and never raises."""
+    try:
+        with pool.connection(timeout=_PROMPT) as connection:
+            connection.execute("SELECT 1")
+    except psycopg.Error:
+        return False
+    return True
 
 
 def measure(pool: Pool) -> None:

@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Final
 
-from slimtrack.probes import redis_answers
+from slimtrack.redis.probes import redis_answers
 from slimtrack.stack.directory import StateDirectory, account_for, locking
 from slimtrack.stack.provision import Program
 from slimtrack.stack.service import Service

@@ -115,7 +115,8 @@ class Supervisor:
 
     Args:
         on_line: told every line that a process writes, from a thread of that process's.
-        on_change: told of every change of a process's phase.
+        on_change: told of every change of a process's phase; an ``OSError`` of it, as on a full
+            disk, ends nothing.
     """
 
     def __init__(
@@ -180,7 +181,10 @@ class Supervisor:
     def _enter(self, child: _Child, phase: Phase) -> None:
         child.phase = phase
         child.since = time.time()
-        self._on_change(child.state)
+        try:
+            self._on_change(child.state)
+        except OSError as error:
+            self._on_line(child.service.name, f"is {phase} now, which cannot be noted: {error}")
 
     def _launch(self, child: _Child) -> None:
         service = child.service
@@ -235,18 +239,11 @@ class Supervisor:
         if child.phase is Phase.RESTARTING:
             if time.monotonic() >= child.due:
                 child.restarts += 1
-                self._launch(child)
+                self._start_again(child)
         elif child.process and child.process.poll() is not None:
-            code = child.process.returncode
-            lived = time.time() - child.since if child.phase is Phase.READY else 0.0
-            child.deaths = 1 if lived > _HEALTHY else child.deaths + 1
-            delay = restart_delay(child.deaths)
-            self._on_line(
-                child.service.name, f"ended by itself ({_how(code)}); starts again in {delay:g} s"
-            )
-            self._clean_up(child)
-            child.due = time.monotonic() + delay
-            self._enter(child, Phase.RESTARTING)
+            if child.phase is Phase.READY and time.time() - child.since > _HEALTHY:
+                child.deaths = 0
+            self._put_off(child, f"ended by itself ({_how(child.process.returncode)})")
         elif child.phase is Phase.STARTING:
             if child.is_ready():
                 self._enter(child, Phase.READY)
@@ -254,6 +251,20 @@ class Supervisor:
                 self._hurry(child, child.process)
         elif child.process:
             self._watch(child, child.process)
+
+    def _start_again(self, child: _Child) -> None:
+        try:
+            self._launch(child)
+        except (OSError, RuntimeError) as error:  # no memory, no process or thread to be had
+            self._put_off(child, f"cannot be started: {error}")
+
+    def _put_off(self, child: _Child, problem: str) -> None:
+        child.deaths += 1
+        delay = restart_delay(child.deaths)
+        self._on_line(child.service.name, f"{problem}; starts again in {delay:g} s")
+        self._clean_up(child)
+        child.due = time.monotonic() + delay
+        self._enter(child, Phase.RESTARTING)
 
     def _hurry(self, child: _Child, process: subprocess.Popen[bytes]) -> None:
         """Kill what was started again and is not ready in time; never a server, which may heal."""

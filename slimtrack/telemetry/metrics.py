@@ -198,7 +198,7 @@ QUEUE_MESSAGES: Final = Gauge(
 )
 REFRESHED: Final = Gauge(
     "slimtrack_refreshed_timestamp_seconds",
-    "When the gauges of the outbox, the queues and what is stuck were seen last, Unix time.",
+    "When the gauges of a source were seen last, Unix time: outbox, queues, stuck, stranded.",
     ["source"],
 )
 
@@ -207,6 +207,7 @@ _LOOKS: Final[Mapping[str, tuple[tuple[Gauge, ...], float]]] = {
     "outbox": ((OLDEST_DUE, DUE_ROWS, IN_FLIGHT_ROWS, DEAD_LETTERS_WAITING), 60.0),
     "queues": ((QUEUE_MESSAGES,), 60.0),
     "stuck": ((STUCK_ROWS,), 300.0),
+    "stranded": ((STRANDED_ORDERS,), 10_800.0),
 }
 _seen: Final[dict[str, float]] = {}
 

@@ -117,6 +117,7 @@ class Auditing:
         with self._pool.connection() as connection:
             found = audit.find_stranded_orders(connection, limit=_REPAIRED)
         metrics.STRANDED_ORDERS.labels(Flow.SIMULATED).set(len(found))
+        metrics.mark_seen("stranded")
         if found:
             _log.error("orders.stranded", orders=len(found), example=str(found[0]))
         return found

@@ -6,13 +6,13 @@ from typing import Final
 import msgspec
 import structlog
 
+from slimtrack.broker.probes import QueueDepth
 from slimtrack.broker.topology import dead_letter_queue
 from slimtrack.domain.errors import UnavailableError
 from slimtrack.domain.operator_action import ActionName, OperatorAction
 from slimtrack.domain.order import STAGES, Status
 from slimtrack.domain.overview import Sample, StageLoad
 from slimtrack.domain.published import FAN_OUT
-from slimtrack.probes import QueueDepth
 from slimtrack.routing import BY_QUEUE, BY_STAGE
 from slimtrack.sql import dead_letters, operating, operator_actions, outbox, watching
 from slimtrack.sql.errors import unavailable_if_away

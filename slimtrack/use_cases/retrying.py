@@ -173,8 +173,12 @@ def _count(stage: Status, settled: Sequence[outbox.Settled], *, delayed: int) ->
 
 
 def _text(error: BaseException) -> str:
-    # PostgreSQL takes no NUL character.
-    return f"{type(error).__name__}: {error}".replace("\0", "")[:_MAX_ERROR]
+    return _storable(f"{type(error).__name__}: {error}")[:_MAX_ERROR]
+
+
+def _storable(text: str) -> str:
+    """Return a text without what PostgreSQL does not take: NUL, and halves of surrogate pairs."""
+    return text.replace("\0", "").encode("utf-8", "replace").decode()
 
 
 def _failed_rows(
@@ -204,7 +208,7 @@ def _max_retries(
 
 def _failed_row(row_id: int, failure: Failure, *, max_retries: int) -> outbox.FailedRow:
     error = failure.error
-    lines = "".join(traceback.format_exception(error)).replace("\0", "")
+    lines = _storable("".join(traceback.format_exception(error)))
     return outbox.FailedRow(
         row_id,
         failure.counted,

@@ -97,7 +97,8 @@ class Watching:
             return watching.count_statuses(connection, limit=LIMIT)
 
     def _ask_servers(self) -> None:
-        self._up = {name: answers() for name, answers in self._servers.items()}
+        for name, answers in self._servers.items():
+            self._up = {**self._up, name: answers()}
 
 
 def _troubles(

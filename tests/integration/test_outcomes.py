@@ -1,5 +1,6 @@
 """Test orders: each meets on its way with what its reference asks for."""
 
+import threading
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import psycopg
 import pytest
 
 from slimtrack.actors.lock import SharedLock
-from slimtrack.actors.stages import work_alone, work_through
+from slimtrack.actors.stages import Turns, work_alone, work_through
 from slimtrack.domain.idempotency import Answer
 from slimtrack.domain.order import NewOrder, Status, new_order_id
 from slimtrack.domain.outcome import Outcome, SimulatedFailureError, outcome_of
@@ -168,7 +169,7 @@ def test_an_attempt_that_is_counted_beforehand_has_not_failed_yet(
             retrying.least_suspicious_first(Status.IN_TRANSIT, rows(connection)),
             lambda row_id: tracking.advance(Status.IN_TRANSIT, [row_id]),
             begin_attempt=partial(retrying.begin_attempt, Status.IN_TRANSIT),
-            lock=SharedLock(),
+            turns=Turns(SharedLock(), threading.Event()),
         )
 
     with pytest.raises(SetFailedError) as failed:

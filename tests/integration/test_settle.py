@@ -5,6 +5,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg_pool import ConnectionPool
 
 from slimtrack.domain.order import NewOrder, Status, new_order_id
 from slimtrack.domain.retry import Failure, PermanentError, ProcessKilledError, RetryPolicy
@@ -133,11 +134,12 @@ def test_an_outage_makes_a_row_due_again_and_consumes_no_attempt(
 def test_what_an_error_says_is_stored_whatever_it_is(
     retrying: Retrying, connection: psycopg.Connection[Any], row: int
 ) -> None:
-    settle(retrying, row, boom("nul \0 and " + "x" * 100_000))
+    settle(retrying, row, boom("nul \0 and half a pair \ud83d, " + "x" * 100_000))
 
-    assert connection.execute(
-        "SELECT last_error LIKE 'ArithmeticError: nul  and xxx%', length(last_error) FROM outbox"
-    ).fetchone() == (True, 2000)
+    stored = connection.execute("SELECT last_error, length(last_error) FROM outbox").fetchone()
+    assert stored
+    assert stored[0].startswith("ArithmeticError: nul  and half a pair ?, xxx")
+    assert stored[1] == 2000
 
 
 def test_a_row_that_is_done_already_is_not_settled(
@@ -187,6 +189,19 @@ def test_a_row_whose_every_attempt_ended_its_process_is_given_up(
     assert connection.execute("SELECT attempts, error_type FROM dead_letters").fetchall() == [
         (POLICY.max_retries + 1, "ProcessKilledError")
     ]
+
+
+def test_a_row_that_another_delivery_works_on_is_left_to_that(
+    retrying: Retrying, pool: ConnectionPool, connection: psycopg.Connection[Any], row: int
+) -> None:
+    """Whoever settled it as that of a process that ended would replace what really went wrong."""
+    assert retrying.begin_attempt(Status.PROCESSING, row)
+    with pool.connection() as working, working.transaction():
+        working.execute("SELECT FROM outbox WHERE id = %s FOR UPDATE", (row,))
+        assert not retrying.begin_attempt(Status.PROCESSING, row)
+    assert connection.execute("SELECT attempts FROM outbox").fetchone() == (1,)
+    with pytest.raises(ProcessKilledError):
+        retrying.begin_attempt(Status.PROCESSING, row)
 
 
 def test_a_row_that_became_due_later_meanwhile_has_ended_no_process(

@@ -1,5 +1,6 @@
 """The supervisor, with small real processes."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -37,6 +38,10 @@ def is_alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def no_space(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 class Watched(Supervisor):
@@ -102,6 +107,47 @@ def test_a_killed_process_is_started_again(supervisor: Watched) -> None:
     assert supervisor.pid("a") != killed
     assert ("a", Phase.RESTARTING) in supervisor.changes
     assert any("SIGKILL" in line for _, line in supervisor.lines)
+
+
+def test_a_full_disk_keeps_no_process_from_being_started_again_or_stopped(
+    supervisor: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    supervisor.start([service("a", SLEEP), service("b", SLEEP)])
+    monkeypatch.setattr(supervisor, "_on_change", no_space)
+    os.kill(supervisor.pid("a"), signal.SIGKILL)
+
+    def is_back() -> bool:
+        supervisor.poll()
+        state = supervisor.state("a")
+        return state.restarts == 1 and state.phase is Phase.READY
+
+    wait_until(is_back)
+    assert any("No space left" in line for _, line in supervisor.lines)
+    pids = [supervisor.pid("a"), supervisor.pid("b")]
+    supervisor.stop()
+    assert not any(is_alive(pid) for pid in pids)
+
+
+def test_a_process_that_cannot_be_started_again_is_tried_later(
+    supervisor: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    supervisor.start([service("a", SLEEP)])
+    os.kill(supervisor.pid("a"), signal.SIGKILL)
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "Popen", no_space)
+
+        def is_put_off() -> bool:
+            supervisor.poll()
+            return "cannot be started" in str(supervisor.lines)
+
+        wait_until(is_put_off)
+
+    def is_back() -> bool:
+        supervisor.poll()
+        return supervisor.state("a").phase is Phase.READY
+
+    wait_until(is_back)
+    assert supervisor.state("a").restarts >= 2
 
 
 def test_a_process_that_gives_no_sign_of_life_is_started_again(supervisor: Watched) -> None:

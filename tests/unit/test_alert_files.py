@@ -31,7 +31,7 @@ VALUES = {
     "stage": {*STAGES, FAN_OUT},
     "queue": set(BY_QUEUE),
     "queue_name": set(BY_QUEUE),
-    "source": {"outbox", "queues", "stuck"},
+    "source": {"outbox", "queues", "stranded", "stuck"},
     "pool": {f"slimtrack {each}" for each in ("api", "publisher", "worker")},
 }
 

@@ -1,7 +1,10 @@
 """The app around its resources, with a database that nobody can reach."""
 
 import logging
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -59,6 +62,29 @@ def test_readiness_asks_once_a_second_however_many_want_to_know() -> None:
     for _ in range(20):
         assert caller.simulate_get("/health/ready").json["status"] == "ready"
     assert asked == ["postgresql"]
+
+
+def test_a_server_that_hangs_makes_no_other_look_away() -> None:
+    """Of two who ask at the same time one would wait for long, and is told what is known."""
+    hangs = threading.Event()
+    begun = threading.Event()
+
+    def redis() -> bool:
+        if hangs.is_set():
+            begun.set()
+            time.sleep(1.5)
+        return not hangs.is_set()
+
+    caller = client_of({"postgresql": lambda: True, "redis": redis})
+    caller.simulate_get("/health/ready")
+    time.sleep(1.1)  # for as long as what is known holds
+    hangs.set()
+    with ThreadPoolExecutor(max_workers=2) as callers:
+        first = callers.submit(caller.simulate_get, "/health/ready")
+        assert begun.wait(timeout=5)
+        second = callers.submit(caller.simulate_get, "/health/ready")
+    assert [each.result().status_code for each in (first, second)] == [200, 200]
+    assert first.result().json["dependencies"] == {"postgresql": "up", "redis": "down"}
 
 
 @pytest.fixture

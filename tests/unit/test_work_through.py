@@ -1,5 +1,6 @@
 """Working through a set: what is bad in it is found, what is good in it is done."""
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slimtrack.actors.lock import SharedLock
-from slimtrack.actors.stages import work_alone, work_through
+from slimtrack.actors.stages import Turns, work_alone, work_through
 from slimtrack.domain.retry import Failure, ProcessKilledError, SetFailedError, Suspect
 
 
@@ -37,6 +38,10 @@ def refusing(bad: set[int]) -> Work:
             raise ValueError(sorted(bad.intersection(ids)))
 
     return Work(refuse)
+
+
+def new_turns() -> Turns:
+    return Turns(SharedLock(), threading.Event())
 
 
 def unsuspected(*ids: int) -> list[Suspect]:
@@ -137,7 +142,12 @@ def test_rows_alone_are_each_counted_directly_before_they_run() -> None:
             raise ValueError
 
     with pytest.raises(SetFailedError) as caught:
-        work_alone(unsuspected(1, 2, 3, 4, 5), advance, begin_attempt=count, lock=SharedLock())
+        work_alone(
+            unsuspected(1, 2, 3, 4, 5),
+            advance,
+            begin_attempt=count,
+            turns=new_turns(),
+        )
 
     assert steps == [
         *[("count", 1), ("advance", 1), ("count", 2), ("count", 3), ("advance", 3)],
@@ -161,7 +171,7 @@ def test_an_outage_fails_the_row_alone_and_those_after_it_uncounted(
             unsuspected(1, 2, 3),
             fail,
             begin_attempt=fail if while_counting else lambda row_id: row_id > 0,
-            lock=SharedLock(),
+            turns=new_turns(),
         )
 
     assert [(each.ids, each.counted) for each in caught.value.failures] == [
@@ -176,7 +186,7 @@ def test_an_outage_fails_the_row_alone_and_those_after_it_uncounted(
 def test_a_row_that_ended_its_process_shares_it_with_no_other(
     *, first: bool, second: bool, most: int
 ) -> None:
-    lock = SharedLock()
+    turns = new_turns()
     running: set[int] = set()
     together: list[int] = []
     both = Barrier(2)
@@ -190,13 +200,36 @@ def test_a_row_that_ended_its_process_shares_it_with_no_other(
 
     def work(row_id: int, ended_process: bool) -> None:  # noqa: FBT001 - an argument of submit
         suspect = Suspect(row_id, ended_process)
-        work_alone([suspect], advance, begin_attempt=lambda _: True, lock=lock)
+        work_alone([suspect], advance, begin_attempt=lambda _: True, turns=turns)
 
     with ThreadPoolExecutor(max_workers=2) as threads:
         done = [threads.submit(work, 1, first), threads.submit(work, 2, second)]
     assert [each.result() for each in done] == [None, None]
     assert len(together) == 2
     assert max(together) == most
+
+
+@pytest.mark.parametrize("stops", [False, True])
+def test_an_attempt_that_had_to_wait_does_not_begin_while_the_process_ends(*, stops: bool) -> None:
+    turns = new_turns()
+    begun: list[int] = []
+
+    def begin(row_id: int) -> bool:
+        begun.append(row_id)
+        return False
+
+    def work() -> None:
+        work_alone([Suspect(1, ended_process=True)], print, begin_attempt=begin, turns=turns)
+
+    with ThreadPoolExecutor(max_workers=1) as threads:
+        with turns.lock.shared():
+            done = threads.submit(work)
+            while not turns.lock.is_awaited:
+                time.sleep(0.001)
+            if stops:
+                turns.stopping.set()
+        done.result()
+    assert begun == ([] if stops else [1])
 
 
 def test_who_wants_the_lock_alone_comes_before_later_shares() -> None:

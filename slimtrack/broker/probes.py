@@ -1,33 +1,32 @@
-"""Whether the servers answer: quick probes that never raise."""
+"""Whether RabbitMQ answers, and what it says of its queues: quick probes that never raise."""
 
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Final, NamedTuple
 
 import pika
 import pika.exceptions
-import psycopg
-from psycopg_pool import ConnectionPool
 
-#: Seconds that a server has to answer.
-_TIMEOUT = 1.0
+from slimtrack.broker.errors import BROKER_AWAY
+
+#: Seconds that it has to answer until a connection is there.
+_TIMEOUT: Final = 1.0
+#: Seconds between its signs of life from then on; pika ends a connection without any after 12 s.
+_HEARTBEAT: Final = 1
 
 
-def postgresql_answers(pool: ConnectionPool[psycopg.Connection[tuple[Any, ...]]]) -> bool:
-    """Run an empty statement."""
-    try:
-        with pool.connection(timeout=_TIMEOUT) as connection:
-            connection.execute("SELECT 1")
-    except psycopg.Error:
-        return False
-    return True
+class QueueDepth(NamedTuple):
+    """How many messages wait in a queue, and how many consumers take from it."""
+
+    messages: int
+    consumers: int
 
 
 def rabbitmq_answers(amqp_url: str) -> bool:
     """Log in and out."""
     try:
         pika.BlockingConnection(_quick(amqp_url)).close()
-    except (pika.exceptions.AMQPError, OSError):
+    except BROKER_AWAY:
         return False
     return True
 
@@ -36,13 +35,6 @@ def count_messages(amqp_url: str, queue_names: Iterable[str]) -> int | None:
     """Return how many messages wait in some queues, or None where the broker does not answer."""
     depths = measure_queues(amqp_url, queue_names)
     return None if depths is None else sum(each.messages for each in depths.values())
-
-
-class QueueDepth(NamedTuple):
-    """How many messages wait in a queue, and how many consumers take from it."""
-
-    messages: int
-    consumers: int
 
 
 def measure_queues(amqp_url: str, queue_names: Iterable[str]) -> dict[str, QueueDepth] | None:
@@ -57,7 +49,7 @@ def measure_queues(amqp_url: str, queue_names: Iterable[str]) -> dict[str, Queue
                 with suppress(pika.exceptions.ChannelClosedByBroker):  # there is no such queue
                     declared = channel.queue_declare(name, passive=True).method
                     depths[name] = QueueDepth(declared.message_count, declared.consumer_count)
-    except (pika.exceptions.AMQPError, OSError):
+    except BROKER_AWAY:
         return None
     return depths
 
@@ -69,38 +61,12 @@ def rabbitmq_version(amqp_url: str) -> str | None:
             # What it says of itself when it is connected to; pika keeps it and has no name for it.
             said = connection._impl.server_properties  # noqa: SLF001 - as above
             return str((said or {}).get("version", ""))
-    except (pika.exceptions.AMQPError, OSError):
+    except BROKER_AWAY:
         return None
-
-
-def redis_version(redis_url: str) -> str | None:
-    """Return the version of Redis, None where it does not answer."""
-    import redis  # noqa: PLC0415 - as below
-
-    try:
-        with redis.Redis.from_url(
-            redis_url, socket_timeout=_TIMEOUT, socket_connect_timeout=_TIMEOUT, retry=None
-        ) as client:
-            return str(client.info("server").get("redis_version", ""))
-    except redis.RedisError:
-        return None
-
-
-def redis_answers(redis_url: str) -> bool:
-    """Send a PING."""
-    # Takes longer to import than all else that a command needs, and only the API asks.
-    import redis  # noqa: PLC0415 - as above
-
-    try:
-        with redis.Redis.from_url(
-            redis_url, socket_timeout=_TIMEOUT, socket_connect_timeout=_TIMEOUT, retry=None
-        ) as client:
-            return bool(client.ping())
-    except redis.RedisError:
-        return False
 
 
 def _quick(amqp_url: str) -> pika.URLParameters:
     parameters = pika.URLParameters(amqp_url)
     parameters.socket_timeout = parameters.stack_timeout = _TIMEOUT
+    parameters.heartbeat = _HEARTBEAT
     return parameters
