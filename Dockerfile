@@ -15,6 +15,10 @@ RUN uv sync --frozen --no-dev --extra traces --no-editable
 FROM python:3.11-slim
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /srv/slimtrack \
     --shell /usr/sbin/nologin slimtrack
+# The base has the standard library without its bytecode, and whoever may write nothing would make
+# it anew at each start, and at each health check.
+RUN python -m compileall -q -x '/(ensurepip|idlelib|lib2to3|site-packages|tkinter|turtledemo)/' \
+    "$(python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')"
 COPY --from=build /opt/slimtrack /opt/slimtrack
 ENV PATH=/opt/slimtrack/bin:$PATH HOME=/srv/slimtrack
 # Modules that SLIMTRACK_STAGE_WORK names are found here.

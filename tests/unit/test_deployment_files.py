@@ -204,6 +204,9 @@ def test_the_image_runs_commands_as_nobody_in_particular() -> None:
     [user] = re.findall(r"^USER (\d+):(\d+)$", final, re.MULTILINE)
     assert "0" not in user
     assert not re.search(r"apt-get|gcc|pip |uv ", final)
+    # What they import is compiled while the image is made: they may not write it down.
+    assert "UV_COMPILE_BYTECODE=1" in build
+    assert re.search(r"^RUN python -m compileall ", final.partition("\nUSER ")[0], re.MULTILINE)
     assert re.search(r"^HEALTHCHECK .*\\\n    CMD \[", final, re.MULTILINE)
     assert read_entrypoint() == ["slimtrack"]
 
