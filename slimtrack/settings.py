@@ -445,7 +445,7 @@ class Settings:
         if values.get("traces_endpoint") and not _has_traces():
             faults.append(
                 "OTEL_EXPORTER_OTLP_ENDPOINT is set, and what sends traces is not installed: "
-                "pip install 'slimtrack[traces]'."
+                "install SlimTrack with its extra `traces`."
             )
         if faults:
             raise SettingsError(faults)

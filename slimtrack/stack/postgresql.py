@@ -25,7 +25,7 @@ listen_addresses = '127.0.0.1'
 port = {port}
 unix_socket_directories = ''           # a password for everybody, and no path that is too long
 
-max_connections = 200                  # api, publisher and four worker groups take about 50
+max_connections = 200                  # api, publisher and four worker groups take about 60
 shared_buffers = 128MB                 # the hot tables are small; the rest is the system's cache
 wal_compression = on                   # full-page images are most of the WAL; costs little CPU
 max_wal_size = 2GB                     # a checkpoint by time, not by size, under an import
