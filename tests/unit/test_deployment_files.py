@@ -43,8 +43,8 @@ def test_passwords_are_new_and_nobody_elses(tmp_path: Path, passwords: dict[str,
     subprocess.run([SCRIPT, other], check=True)
 
     assert stat.S_IMODE(other.stat().st_mode) == 0o600
-    assert len(passwords) == 10
-    assert len({*passwords.values(), *read_env(other).values()}) == 20
+    assert len(passwords) == 11
+    assert len({*passwords.values(), *read_env(other).values()}) == 22
     assert all(re.fullmatch("[0-9a-f]{48}", each) for each in passwords.values())
 
 
