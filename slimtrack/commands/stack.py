@@ -219,8 +219,12 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> None:
 
 def _print_status(stack: StackState) -> None:
     table = Table(box=None, pad_edge=False)
-    for title in ("PROCESS", "STATE", "PID", "RESTARTS", "FOR", "ADDRESS", "METRICS"):
-        table.add_column(title, justify="right" if title in {"PID", "RESTARTS", "FOR"} else "left")
+    for title in ("PROCESS", "STATE"):
+        table.add_column(title, no_wrap=True)
+    for title in ("PID", "RESTARTS", "FOR"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for title in ("ADDRESS", "METRICS"):
+        table.add_column(title, overflow="fold")  # to be copied, however narrow the terminal is
     for each in stack.processes:
         colour = "green" if each.phase is Phase.READY else "yellow"
         table.add_row(
