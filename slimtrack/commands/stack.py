@@ -41,6 +41,8 @@ _INTERVAL: Final = 0.1
 _COLOURS: Final = ("cyan", "green", "yellow", "magenta", "blue", "bright_cyan", "bright_green")
 #: The longest name of a process.
 _WIDTH: Final = 24
+#: Columns of the status where no terminal says how many it has.
+_WIDE: Final = 200
 
 
 def up(
@@ -236,7 +238,7 @@ def _print_status(stack: StackState) -> None:
             each.address,
             each.metrics,
         )
-    Console(soft_wrap=True).print(table)
+    Console(soft_wrap=True, width=None if sys.stdout.isatty() else _WIDE).print(table)
 
 
 def _duration(seconds: float) -> str:
