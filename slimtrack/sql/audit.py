@@ -23,7 +23,7 @@ class StuckOrder(NamedTuple):
     since: datetime
     attempts: int
     publications: int
-    last_error: str | None
+    last_error: str | None = None
 
 
 def _query(name: str) -> str:

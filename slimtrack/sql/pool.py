@@ -89,6 +89,16 @@ def answers(pool: Pool) -> bool:
     return True
 
 
+def server_version(pool: Pool) -> str | None:
+    """Return the version of PostgreSQL; None where it does not answer. Quick, and never raises."""
+    try:
+        with pool.connection(timeout=_PROMPT) as connection:
+            found = connection.execute("SELECT current_setting('server_version')").fetchone()
+    except psycopg.Error:
+        return None
+    return str(found[0]) if found else ""
+
+
 def measure(pool: Pool) -> None:
     """Note how many connections there are, how many are used, and who waits for one."""
     stats = pool.get_stats()

@@ -1,4 +1,4 @@
-"""The use cases of whoever checks the system: what must hold, what is late, what can be mended."""
+"""The use cases of whoever checks the system: what must hold, what is stuck, what can be mended."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final

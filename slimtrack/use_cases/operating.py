@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
@@ -16,9 +17,9 @@ from slimtrack.domain.errors import SlimTrackError
 from slimtrack.domain.operator_action import ActionName, OperatorAction
 from slimtrack.local.state import Phase, StackState, running_stack
 from slimtrack.process import memory_of_sessions
-from slimtrack.sql import operating, operator_actions, processes
+from slimtrack.sql import operator_actions, processes
 from slimtrack.sql.errors import unavailable_if_away
-from slimtrack.sql.pool import Pool
+from slimtrack.sql.pool import Pool, server_version
 from slimtrack.sql.processes import Process
 from slimtrack.use_cases.heartbeats import is_alive
 from slimtrack.use_cases.holding import Held
@@ -95,7 +96,10 @@ class Operating:
     ) -> None:
         self._pool = pool
         self._urls = urls
-        self._ask = {**versions, "postgresql": self._postgresql_version}
+        self._ask: Mapping[str, Callable[[], str | None]] = {
+            **versions,
+            "postgresql": partial(server_version, pool),
+        }
         self._directory = directory
         self._versions = Held(self._ask_versions, seconds=_VERSIONS_HOLD)
         self._resources = Held(self._look, seconds=_HOLDS)
@@ -216,13 +220,6 @@ class Operating:
 
     def _ask_versions(self) -> dict[str, str | None]:
         return {name: self._ask[name]() for name in self._urls}
-
-    def _postgresql_version(self) -> str | None:
-        try:
-            with self._pool.connection(timeout=_PROMPT) as connection:
-                return operating.server_version(connection)
-        except psycopg.Error:
-            return None
 
     def _record(self, action: OperatorAction, *, name: ActionName, resource: str) -> None:
         with unavailable_if_away(), self._pool.connection() as connection:

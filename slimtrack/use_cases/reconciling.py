@@ -1,4 +1,4 @@
-"""The use cases of queues: what waits where, what is late, and what was lost on its way."""
+"""The use cases of queues: what waits where, what is stuck, and what was lost on its way."""
 
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -14,7 +14,8 @@ from slimtrack.domain.order import STAGES, Status
 from slimtrack.domain.overview import Sample, StageLoad
 from slimtrack.domain.published import FAN_OUT
 from slimtrack.routing import BY_QUEUE, BY_STAGE
-from slimtrack.sql import dead_letters, operating, operator_actions, outbox, watching
+from slimtrack.sql import dead_letters, operator_actions, outbox, reconciling, watching
+from slimtrack.sql.audit import StuckOrder
 from slimtrack.sql.errors import unavailable_if_away
 from slimtrack.sql.pool import Pool, snapshot
 from slimtrack.use_cases.holding import Held
@@ -48,7 +49,7 @@ class QueuesState(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that waits, as of one moment."""
 
     queues: list[QueueState]
-    stuck: list[operating.LateOrder]
+    stuck: list[StuckOrder]
     broker_answers: bool
 
 
@@ -91,7 +92,7 @@ class Reconciling:
         empty = self._empty_stages()
         with unavailable_if_away(), self._pool.connection() as connection, snapshot(connection):
             watching.prefer_indexes(connection)
-            return operating.count_lost_rows(connection, empty_stages=empty, limit=LIMIT)
+            return reconciling.count_lost_rows(connection, empty_stages=empty, limit=LIMIT)
 
     def rearm_lost(self, *, action: OperatorAction) -> int:
         """Make lost rows due again, so many at most; return how many.
@@ -138,7 +139,7 @@ class Reconciling:
             loads = watching.measure_rows(connection, [*STAGES, FAN_OUT], limit=LIMIT)
             letters = dead_letters.count_waiting(connection, limit=LIMIT)
             sample = next(reversed(watching.list_samples(connection, seconds=_LATELY)), None)
-            stuck = operating.find_late_orders(
+            stuck = reconciling.find_first_stuck_orders(
                 connection, self._deadlines, most=LIMIT, limit=_NAMED
             )
         return QueuesState(

@@ -15,7 +15,7 @@ SELECT stage.name, lost.rows
                                        * interval '1 s')
  ) AS lost;
 
--- find_late_orders --
+-- find_first_stuck_orders --
 -- The orders whose next stage, or event, is past its deadline: of each stage's first so many rows
 -- that are not published, and of as many that are; the latest first.
 WITH first AS MATERIALIZED (
@@ -42,6 +42,3 @@ SELECT orders.id, orders.status, first.stage, first.created_at, attempts, public
   FROM first
   JOIN orders ON orders.id = order_id
  ORDER BY first.created_at;
-
--- server_version --
-SELECT current_setting('server_version');

@@ -1,30 +1,17 @@
-"""The statements of those who run the system, each bounded; they never commit."""
+"""The statements about what is stuck or was lost, each bounded; they never commit."""
 
 from collections.abc import Collection, Mapping
-from datetime import datetime
-from typing import NamedTuple
-from uuid import UUID
 
 from psycopg.rows import args_row
 
 from slimtrack.domain.order import STAGES, Status
 from slimtrack.sql import statements
+from slimtrack.sql.audit import StuckOrder
 from slimtrack.sql.connection import Connection
 
 
-class LateOrder(NamedTuple):
-    """An order that is past its deadline, and how often the row that should move it was tried."""
-
-    id: UUID
-    status: str
-    stage: str
-    since: datetime
-    attempts: int
-    publications: int
-
-
 def _query(name: str) -> str:
-    return statements.load("operating.sql")[name]
+    return statements.load("reconciling.sql")[name]
 
 
 def count_lost_rows(
@@ -40,12 +27,13 @@ def count_lost_rows(
     return {Status(stage): count for stage, count in rows}
 
 
-def find_late_orders(
+def find_first_stuck_orders(
     connection: Connection, deadlines: Mapping[str, float], *, most: int, limit: int
-) -> list[LateOrder]:
+) -> list[StuckOrder]:
     """Return orders whose next stage, or event, is later than its deadline (seconds).
 
-    Of each stage no more than ``most`` rows are looked at of those that wait, and in flight.
+    Of each stage no more than ``most`` rows are looked at of those that wait, and in flight. Their
+    errors are not read.
     """
     parameters = {
         "stages": list(deadlines),
@@ -53,11 +41,7 @@ def find_late_orders(
         "most": most,
         "limit": limit,
     }
-    with connection.cursor(row_factory=args_row(LateOrder)) as cursor:
-        return cursor.execute(_query("find_late_orders"), parameters, prepare=False).fetchall()
-
-
-def server_version(connection: Connection) -> str:
-    """Return the version of PostgreSQL."""
-    [version] = connection.execute(_query("server_version")).fetchone() or [""]
-    return str(version)
+    with connection.cursor(row_factory=args_row(StuckOrder)) as cursor:
+        return cursor.execute(
+            _query("find_first_stuck_orders"), parameters, prepare=False
+        ).fetchall()
