@@ -15,6 +15,8 @@ KEPT: Final = 2
 #: Bytes that one look reads, at most, and at a time.
 MOST_BYTES: Final = 8_000_000
 _BLOCK: Final = 262_144
+#: Bytes that are looked at for the last line that is wanted.
+_NEWEST: Final = 262_144
 #: How much later than what follows it a line may have been written.
 _DISORDER: Final = timedelta(minutes=1)
 #: Characters of a line that is no record which are shown.
@@ -130,6 +132,12 @@ def read_records(
                     return Records(found, found[-1].place)
                 found.append(record)
     return Records(found, None)
+
+
+def newest_place(directory: Path, wanted: Wanted) -> Place | None:
+    """Return where the last line begins that is wanted; None where it is none of the last ones."""
+    found = read_records(directory, wanted, limit=1, most_bytes=_NEWEST).records
+    return found[0].place if found else None
 
 
 def _lines(

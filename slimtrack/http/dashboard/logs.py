@@ -8,12 +8,10 @@ from urllib.parse import parse_qsl, urlencode
 import falcon
 
 from slimtrack.http.dashboard.page import Page, render
-from slimtrack.local.log import LEVELS, Wanted, place_of, read_records
+from slimtrack.local.log import LEVELS, Wanted, newest_place, place_of, read_records
 from slimtrack.use_cases.operating import Operating
 
 _LINES: Final = 100
-#: Bytes of the log that are looked at for the last line that is wanted.
-_NEWEST: Final = 262_144
 _FIELDS: Final = ("level", "process", "order", "correlation", "text", "since", "until")
 #: Characters of what is looked for, at most.
 _LONGEST: Final = 200
@@ -34,12 +32,8 @@ class LogsTopic:
         directory = self._operating.directory
         if directory is None:
             return dict.fromkeys(keys, "")
-        read: dict[str, object] = {}
-        for key in keys:
-            wanted = wanted_of(dict(parse_qsl(key)))
-            found = read_records(directory, wanted, limit=1, most_bytes=_NEWEST).records
-            read[key] = str(found[0].place) if found else ""
-        return read
+        wanted = {key: wanted_of(dict(parse_qsl(key))) for key in keys}
+        return {key: str(newest_place(directory, wanted[key]) or "") for key in keys}
 
 
 class Logs(Page):

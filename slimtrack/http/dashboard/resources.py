@@ -10,12 +10,11 @@ from slimtrack.domain.operator_action import OperatorAction
 from slimtrack.http import problems
 from slimtrack.http.auth import Scopes
 from slimtrack.http.dashboard.page import Page, operator_of, render
-from slimtrack.local.log import Wanted, read_records
+from slimtrack.local.log import Wanted, newest_place, read_records
 from slimtrack.use_cases.operating import Operating, Resource, ResourceNotFoundError
 
-#: Lines of a console that are shown, and bytes of the log that are looked at for its last one.
+#: Lines of a console that are shown.
 _LINES: Final = 200
-_NEWEST: Final = 262_144
 
 
 class ResourcesTopic:
@@ -34,12 +33,8 @@ class ResourcesTopic:
         directory = self._operating.directory
         read: dict[str, object] = {"": states} if "" in keys else {}
         for name in keys & states.keys():
-            newest = ""
-            if directory:
-                wanted = Wanted(process=name)
-                found = read_records(directory, wanted, limit=1, most_bytes=_NEWEST).records
-                newest = str(found[0].place) if found else ""
-            read[name] = [*states[name], newest]
+            newest = newest_place(directory, Wanted(process=name)) if directory else None
+            read[name] = [*states[name], str(newest or "")]
         return read
 
 
