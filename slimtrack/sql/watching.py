@@ -1,7 +1,7 @@
 """The statements behind the overview; they never commit."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from psycopg.rows import args_row
@@ -11,6 +11,9 @@ from slimtrack.domain.overview import Failure, Moves, Sample, StageLoad, StatusC
 from slimtrack.domain.tracking_code import format_code
 from slimtrack.sql import statements
 from slimtrack.sql.connection import Connection
+
+#: Seconds of the samples that say how the system fares now; two may be missing.
+_LATELY: Final = 35.0
 
 
 def _query(name: str) -> str:
@@ -39,6 +42,11 @@ def list_samples(connection: Connection, *, seconds: float) -> list[Sample]:
 
     with connection.cursor(row_factory=args_row(read)) as cursor:
         return cursor.execute(_query("list_samples"), {"seconds": seconds}).fetchall()
+
+
+def newest_sample(connection: Connection) -> Sample | None:
+    """Return the sample that says how the system fares now; None where nobody took one lately."""
+    return next(reversed(list_samples(connection, seconds=_LATELY)), None)
 
 
 def prune_samples(connection: Connection) -> int:

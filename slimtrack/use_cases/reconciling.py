@@ -28,8 +28,6 @@ LIMIT: Final = 1_000
 _NAMED: Final = 50
 #: Seconds for which one look serves everybody who looks.
 _HOLDS: Final = 1.8
-#: Seconds of the samples that say how the system fares now.
-_LATELY: Final = 35.0
 
 
 class QueueState(msgspec.Struct, frozen=True, kw_only=True):
@@ -138,7 +136,7 @@ class Reconciling:
             watching.prefer_indexes(connection)
             loads = watching.measure_rows(connection, [*STAGES, FAN_OUT], limit=LIMIT)
             letters = dead_letters.count_waiting(connection, limit=LIMIT)
-            sample = next(reversed(watching.list_samples(connection, seconds=_LATELY)), None)
+            sample = watching.newest_sample(connection)
             stuck = reconciling.find_first_stuck_orders(
                 connection, self._deadlines, most=LIMIT, limit=_NAMED
             )

@@ -32,8 +32,6 @@ _COUNTS_HOLD: Final = 2.0
 _PROBES_HOLD: Final = 5.0
 #: Seconds that a look waits for the servers to answer; what they say later, the next one tells.
 _PROMPT: Final = 0.3
-#: Seconds of the samples that say how the system fares now; two may be missing.
-_LATELY: Final = 35.0
 #: What is wrong where a server does not answer. Without PostgreSQL nothing is said at all.
 _AWAY: Final = {"rabbitmq": TroubleKind.RABBITMQ_AWAY, "redis": TroubleKind.REDIS_AWAY}
 
@@ -66,7 +64,7 @@ class Watching:
             stages = watching.measure_stages(connection, limit=LIMIT)
             waiting = dead_letters.count_waiting(connection, limit=LIMIT)
             failures = watching.list_failures(connection, most=_LETTERS, limit=_CAUSES)
-            sample = next(reversed(watching.list_samples(connection, seconds=_LATELY)), None)
+            sample = watching.newest_sample(connection)
         alive = [each.kind for each in found if is_alive(each)]
         return Overview(
             troubles=list(
