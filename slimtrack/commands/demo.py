@@ -20,7 +20,7 @@ from rich.table import Table
 from slimtrack.commands.stack import start_detached, stop_stack
 from slimtrack.commands.target import StateDir, directory_of
 from slimtrack.domain.errors import StackError
-from slimtrack.domain.order import FINAL, JOURNEY, Status
+from slimtrack.domain.order import FINAL, WAY, Status
 from slimtrack.local.state import StackState, running_stack
 
 #: Delays of a stack that the demo starts itself, so that it ends before anyone is bored.
@@ -29,7 +29,6 @@ _DELAYS: Final = "2,2,2,2"
 _INTERVAL: Final = 0.25
 _PATIENCE: Final = 90.0
 
-_JOURNEY: Final = (Status.RECEIVED, *JOURNEY)
 _GOODS: Final = (
     "Espresso machine",
     "Two novels and an atlas",
@@ -63,9 +62,9 @@ class _Journey:
     @property
     def fault(self) -> str | None:
         """Say what is wrong with a history that should be complete."""
-        if self.statuses != list(_JOURNEY):
+        if self.statuses != list(WAY):
             return f"went {' → '.join(self.statuses) or 'nowhere'}"
-        if [event["sequence"] for event in self.events] != list(range(1, len(_JOURNEY) + 1)):
+        if [event["sequence"] for event in self.events] != list(range(1, len(WAY) + 1)):
             return "has a gap in its history"
         return None
 
@@ -174,9 +173,9 @@ def _watch(api: _Api, journeys: Sequence[_Journey], *, console: Console) -> None
 def _table(journeys: Sequence[_Journey]) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("ORDER")
-    for status in _JOURNEY:
+    for status in WAY:
         table.add_column(status.replace("_", " ").upper(), justify="center")
     for each in journeys:
-        steps = ("[green]●[/]" if status in each.statuses else "·" for status in _JOURNEY)
+        steps = ("[green]●[/]" if status in each.statuses else "·" for status in WAY)
         table.add_row(each.description, *steps)
     return table

@@ -59,6 +59,9 @@ JOURNEY: Final = (
     Status.DELIVERED,
 )
 
+#: The same with the status in which an order begins, and to which no work brings it.
+WAY: Final = (Status.RECEIVED, *JOURNEY)
+
 #: Every status to which work brings an order; that work is a stage, and bears its name.
 STAGES: Final = (*JOURNEY, Status.RETURNED)
 

@@ -21,11 +21,11 @@ from slimtrack.domain.event import EventKind, OrderEvent
 from slimtrack.domain.idempotency import Answer
 from slimtrack.domain.operator_action import ActionName, OperatorAction
 from slimtrack.domain.order import (
-    JOURNEY,
     MAX_LOCATION,
     MAX_MESSAGE,
     MAX_SOURCE,
     TRANSITIONS,
+    WAY,
     Order,
     Status,
 )
@@ -48,8 +48,6 @@ from slimtrack.use_cases.tracking import Tracking
 
 T = TypeVar("T")
 
-#: What an order passes when all goes well.
-_WAY: Final = (Status.RECEIVED, *JOURNEY)
 #: Characters of a field, at most.
 _MOST: Final[Mapping[str, int]] = {
     "message": MAX_MESSAGE,
@@ -128,7 +126,7 @@ class _OrderPage(Page):
             done=done if done in CHANGES else None,
             refused=refused or Refused("", {}, {}),
             reportable=sorted(REPORTABLE, key=list(Status).index),
-            following=next((each for each in _WAY if each in TRANSITIONS[found.status]), None),
+            following=next((each for each in WAY if each in TRANSITIONS[found.status]), None),
             most=_MOST,
             by=operator_of(req),
         )
@@ -235,8 +233,8 @@ def steps_of(order: Order, events: Sequence[OrderEvent]) -> Iterator[Step]:
     reached = {
         event.status: event.recorded_at for event in events if event.kind is EventKind.TRANSITION
     }
-    place = _WAY.index(order.status) if order.status in _WAY else None
-    for number, status in enumerate(_WAY):
+    place = WAY.index(order.status) if order.status in WAY else None
+    for number, status in enumerate(WAY):
         if place is not None and number > place:
             yield Step(status, "ahead", None)
         elif place is not None or status in reached:

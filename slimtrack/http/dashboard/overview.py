@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import falcon
 
-from slimtrack.domain.order import JOURNEY, Status
+from slimtrack.domain.order import WAY, Status
 from slimtrack.domain.overview import Overview
 from slimtrack.http.dashboard.door import Door
 from slimtrack.http.dashboard.live_page import LivePage
@@ -15,8 +15,6 @@ from slimtrack.use_cases.watching import Watching
 
 #: Seconds of the samples that are drawn.
 _DRAWN: Final = 3_600.0
-#: Where orders are, one after the other, when all goes well.
-_JOURNEY: Final = (Status.RECEIVED, *JOURNEY)
 #: Where orders end, or stay, that are not delivered.
 _UNHAPPY: Final = (Status.DELIVERY_FAILED, Status.RETURNED, Status.CANCELLED, Status.LOST)
 
@@ -37,7 +35,7 @@ class OverviewPage(Page):
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Return the page; it asks the database for nothing."""
-        render(req, resp, "overview/page.html", journey=_JOURNEY, unhappy=_UNHAPPY, statuses=Status)
+        render(req, resp, "overview/page.html", journey=WAY, unhappy=_UNHAPPY, statuses=Status)
 
 
 class OverviewSamples(Page):

@@ -10,7 +10,7 @@ import falcon
 
 from slimtrack.domain.errors import OrderNotFoundError
 from slimtrack.domain.following import Followed
-from slimtrack.domain.order import FINAL, JOURNEY, Status
+from slimtrack.domain.order import FINAL, WAY, Status
 from slimtrack.domain.tracking_code import format_code, parse_code
 from slimtrack.http import queries
 from slimtrack.http.auth import PUBLIC
@@ -61,8 +61,11 @@ class Parcel:
         _begin(req, resp)
         self._visitors.count(req)
         number = parse_code(code)
+        if number is None:
+            _show_nothing(req, resp)
+            return
         try:
-            followed, expected = self._following.follow(_known(number))
+            followed, expected = self._following.follow(number)
         except OrderNotFoundError:
             _show_nothing(req, resp)
             return
@@ -101,8 +104,12 @@ class ParcelStream:
         """Tell it."""
         _begin(req, resp)
         self._visitors.count(req)
+        number = parse_code(code)
+        if number is None:
+            _show_nothing(req, resp)
+            return
         try:
-            order_id = self._following.find_id(_known(parse_code(code)))
+            order_id = self._following.find_id(number)
         except OrderNotFoundError:
             _show_nothing(req, resp)
             return
@@ -141,13 +148,6 @@ def _begin(req: falcon.Request, resp: falcon.Response) -> None:
     resp.set_header("X-Robots-Tag", "noindex")
 
 
-def _known(number: int | None) -> int:
-    """Return the number of a code, for which nobody looks where a letter of it is wrong."""
-    if number is None:
-        raise OrderNotFoundError("")
-    return number
-
-
 def _show_nothing(req: falcon.Request, resp: falcon.Response) -> None:
     """Answer alike, whatever is wrong with a code."""
     resp.status = falcon.HTTP_NOT_FOUND
@@ -165,18 +165,17 @@ def _render(req: falcon.Request, resp: falcon.Response, template: str, **values:
 def _steps_of(followed: Followed) -> list[tuple[Status, str]]:
     """Return the line of steps: each with whether it is done, current, ahead, or the bad end."""
     status = followed.status
-    journey = [Status.RECEIVED, *JOURNEY]
     if status is Status.DELIVERED:
-        return [(each, "done") for each in journey]
-    if status in journey:
-        here = journey.index(status)
+        return [(each, "done") for each in WAY]
+    if status in WAY:
+        here = WAY.index(status)
         return [
-            *((each, "done") for each in journey[:here]),
+            *((each, "done") for each in WAY[:here]),
             (status, "current"),
-            *((each, "ahead") for each in journey[here + 1 :]),
+            *((each, "ahead") for each in WAY[here + 1 :]),
         ]
     been = {each.status for each in followed.passed}
-    done = [(each, "done") for each in journey if each in been]
+    done = [(each, "done") for each in WAY if each in been]
     if status is Status.DELIVERY_FAILED:
         return [*done, (status, "trouble"), (Status.DELIVERED, "ahead")]
     return [*done, (status, "trouble")]
