@@ -13,10 +13,11 @@ from slimtrack.commands import (
     dead_letters,
     demo,
     events,
-    orders,
+    importing,
     processes,
     prune,
     stack,
+    track,
 )
 from slimtrack.domain.errors import SettingsError, SlimTrackError
 from slimtrack.telemetry import logs
@@ -54,8 +55,8 @@ app.command(rich_help_panel="The local stack")(stack.up)
 app.command(rich_help_panel="The local stack")(stack.status)
 app.command(rich_help_panel="The local stack")(stack.logs)
 app.command(rich_help_panel="The local stack")(stack.down)
-app.command("import", rich_help_panel="Orders")(orders.import_)
-app.command(rich_help_panel="Orders")(orders.track)
+app.command("import", rich_help_panel="Orders")(importing.import_)
+app.command(rich_help_panel="Orders")(track.track)
 app.command(rich_help_panel="Orders")(events.events)
 app.add_typer(access.keys, rich_help_panel="Access")
 app.add_typer(access.tenants, rich_help_panel="Access")

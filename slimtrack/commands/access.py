@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from slimtrack.bootstrap import open_access
+from slimtrack.commands.options import AsJson
 from slimtrack.commands.target import StateDir, read_settings
 from slimtrack.domain.access import DEFAULT_TENANT_NAME, Scope
 from slimtrack.domain.order import Flow
@@ -21,7 +22,6 @@ tenants = typer.Typer(
     name="tenants", help="Make tenants, and say what moves their orders.", no_args_is_help=True
 )
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Moved = Annotated[Flow, typer.Option(help="What moves their orders: stages, or only reports.")]
 
 

@@ -9,15 +9,13 @@ import typer
 from slimtrack.bootstrap import open_auditing
 from slimtrack.broker.probes import count_messages
 from slimtrack.broker.topology import dead_letter_queue
-from slimtrack.commands.options import Operator, Reason, action_of
+from slimtrack.commands.options import AsJson, Exit, Operator, Reason, action_of
 from slimtrack.commands.target import StateDir, read_settings
 from slimtrack.routing import BY_QUEUE
 
 _EXAMPLES = 3
 #: Seconds in which the publisher drains what the broker has put aside, twice over.
 _DRAIN = 12.0
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def audit(as_json: AsJson = False, state_dir: StateDir = None) -> None:
@@ -46,7 +44,7 @@ def audit(as_json: AsJson = False, state_dir: StateDir = None) -> None:
         typer.echo(_sum_of("orders", report.orders))
         typer.echo(_sum_of("rows", report.rows))
     if not report.is_clean:
-        raise typer.Exit(1)
+        raise typer.Exit(Exit.AMISS)
 
 
 def _sum_of(what: str, counts: dict[str, int]) -> str:
@@ -85,7 +83,7 @@ def stuck(
     if not found and not as_json:
         typer.echo("No order is stuck.")
     if found:
-        raise typer.Exit(1)
+        raise typer.Exit(Exit.AMISS)
 
 
 def reconcile(
@@ -110,4 +108,4 @@ def reconcile(
         typer.echo(order_id)
     typer.echo(f"{len(found):,} stranded, {repaired:,} repaired")
     if repaired < len(found):
-        raise typer.Exit(1)
+        raise typer.Exit(Exit.AMISS)

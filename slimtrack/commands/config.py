@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from slimtrack.commands.options import AsJson
 from slimtrack.commands.target import StateDir, describe_unknown, directory_of, stack_meant
 from slimtrack.environment import Found, Source, find, mask
 from slimtrack.settings import (
@@ -33,7 +34,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def config(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
     markdown: Annotated[
         bool, typer.Option("--markdown", help="Print the defaults, as docs/configuration.md does.")
     ] = False,

@@ -12,7 +12,7 @@ import msgspec
 import typer
 
 from slimtrack.bootstrap import open_dead_letters
-from slimtrack.commands.options import UNITS, Operator, Reason, action_of, age_of
+from slimtrack.commands.options import UNITS, AsJsonLines, Operator, Reason, action_of, age_of
 from slimtrack.commands.target import StateDir, read_settings
 from slimtrack.domain.dead_letter import Selection
 from slimtrack.domain.order import STAGES, Status
@@ -54,7 +54,6 @@ NewerThan = Annotated[
     float | None, typer.Option(parser=age_of, metavar="AGE", help="Only newer ones: 90s, 2h, 3d.")
 ]
 Discarded = Annotated[bool, typer.Option("--discarded", help="Those that were discarded instead.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, an object a line.")]
 All = Annotated[bool, typer.Option("--all", help="Every one; needed where nothing else selects.")]
 Operation = Annotated[
     str | None,
@@ -73,7 +72,7 @@ def list_(
     newer_than: NewerThan = None,
     discarded: Discarded = False,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="So many, at most.")] = 50,
-    as_json: AsJson = False,
+    as_json: AsJsonLines = False,
     state_dir: StateDir = None,
 ) -> None:
     """List dead letters, the oldest first."""
@@ -105,7 +104,7 @@ def groups(
     older_than: OlderThan = None,
     newer_than: NewerThan = None,
     discarded: Discarded = False,
-    as_json: AsJson = False,
+    as_json: AsJsonLines = False,
     state_dir: StateDir = None,
 ) -> None:
     """Show dead letters by their cause, the most frequent first."""
@@ -128,7 +127,7 @@ def groups(
 @app.command()
 def show(
     letter_id: Annotated[int, typer.Argument(metavar="ID")],
-    as_json: AsJson = False,
+    as_json: AsJsonLines = False,
     state_dir: StateDir = None,
 ) -> None:
     """Show one dead letter with all that is known of it."""
@@ -163,7 +162,7 @@ def replay(
     operation: Operation = None,
     reason: Reason = "",
     operator: Operator = None,
-    as_json: AsJson = False,
+    as_json: AsJsonLines = False,
     state_dir: StateDir = None,
 ) -> None:
     """Make dead letters due again, with all their attempts before them.
@@ -218,7 +217,7 @@ def discard(
     everything: All = False,
     operation: Operation = None,
     operator: Operator = None,
-    as_json: AsJson = False,
+    as_json: AsJsonLines = False,
     state_dir: StateDir = None,
 ) -> None:
     """Put dead letters away for good.

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from slimtrack.commands.options import Exit
 from slimtrack.commands.stack import start_detached, stop_stack
 from slimtrack.commands.target import StateDir, directory_of
 from slimtrack.domain.errors import StackError
@@ -118,7 +119,7 @@ def demo(
         style="red" if faults else "green",
     )
     if faults:
-        raise typer.Exit(1)
+        raise typer.Exit(Exit.AMISS)
 
 
 @contextmanager

@@ -7,10 +7,9 @@ import typer
 
 from slimtrack.broker.errors import BROKER_AWAY
 from slimtrack.broker.topology import EVENT_EXCHANGE, url_with_timeouts
+from slimtrack.commands.options import Exit
 from slimtrack.commands.target import StateDir, read_settings
 from slimtrack.domain.errors import UnavailableError
-
-_INTERRUPTED = 130
 
 
 def events(
@@ -44,4 +43,4 @@ def events(
     except BROKER_AWAY as error:
         raise UnavailableError(f"RabbitMQ does not answer: {error!r}.") from error
     except KeyboardInterrupt:
-        raise typer.Exit(_INTERRUPTED) from None
+        raise typer.Exit(Exit.INTERRUPTED) from None

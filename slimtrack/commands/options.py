@@ -3,6 +3,7 @@
 import getpass
 import os
 import re
+from enum import IntEnum
 from typing import Annotated, Final
 
 import typer
@@ -13,10 +14,25 @@ from slimtrack.domain.operator_action import OperatorAction, clean_reason
 #: Seconds of a unit that ages are told in.
 UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+AsJsonLines = Annotated[bool, typer.Option("--json", help="Print JSON, an object a line.")]
 Reason = Annotated[str, typer.Option(help="Why; it is kept with who and when.")]
 Operator = Annotated[
     str | None, typer.Option(help="Who does it.", show_default="the user of the system")
 ]
+
+
+class Exit(IntEnum):
+    """What an exit code says that is not 0; of `status`, as systemctl's where they say the same."""
+
+    #: Something is not as it should be.
+    AMISS = 1
+    #: What was given cannot be used.
+    UNUSABLE = 2
+    #: No process of the system runs.
+    NOT_RUNNING = 3
+    #: By Ctrl-C, as a shell has it: 128 and the signal's number.
+    INTERRUPTED = 130
 
 
 def age_of(text: str) -> float:

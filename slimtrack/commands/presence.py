@@ -9,12 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from slimtrack import bootstrap
+from slimtrack.commands.options import Exit
 from slimtrack.settings import Settings
 from slimtrack.use_cases.heartbeats import is_alive, who_works
-
-#: Exit codes, as those of `status` for a stack.
-_NOT_READY = 1
-_NOT_RUNNING = 3
 
 
 def show_presence(settings: Settings, *, as_json: bool) -> None:
@@ -22,7 +19,7 @@ def show_presence(settings: Settings, *, as_json: bool) -> None:
 
     Raises:
         UnavailableError: the database does not answer.
-        typer.Exit: not all is well.
+        typer.Exit: not all is well, as `status` says of a stack.
     """
     with bootstrap.open_presence(settings) as presence:
         found = presence.list()
@@ -66,6 +63,6 @@ def show_presence(settings: Settings, *, as_json: bool) -> None:
                 )
                 console.print(f"{what} that gives signs of life.")
     if not running:
-        raise typer.Exit(_NOT_RUNNING)
+        raise typer.Exit(Exit.NOT_RUNNING)
     if not ready:
-        raise typer.Exit(_NOT_READY)
+        raise typer.Exit(Exit.AMISS)

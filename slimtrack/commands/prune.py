@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from slimtrack.bootstrap import open_pruning, report_errors
-from slimtrack.commands.options import age_of
+from slimtrack.commands.options import AsJsonLines, age_of
 from slimtrack.commands.target import StateDir, read_settings
 from slimtrack.use_cases.pruning import Plan, Pruned
 
@@ -27,7 +27,7 @@ def prune(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what there is.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, an object a line.")] = False,
+    as_json: AsJsonLines = False,
     state_dir: StateDir = None,
 ) -> None:
     """Take finished orders of whole months out of the database, beside the running system.

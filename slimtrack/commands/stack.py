@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from slimtrack import bootstrap
+from slimtrack.commands.options import AsJson, Exit
 from slimtrack.commands.presence import show_presence
 from slimtrack.commands.target import StateDir, describe_unknown, directory_of
 from slimtrack.domain.access import DEFAULT_TENANT_NAME, Scope
@@ -32,9 +33,6 @@ from slimtrack.stack.logfile import follow as follow_log
 from slimtrack.stack.logfile import read_last
 from slimtrack.stack.provision import POSTGRESQL
 
-#: Exit codes of `status`, as systemctl has them where it says the same.
-_NOT_READY: Final = 1
-_NOT_RUNNING: Final = 3
 #: Seconds between two looks at a stack that starts or stops.
 _INTERVAL: Final = 0.1
 
@@ -78,7 +76,7 @@ def up(
 
 def status(
     state_dir: StateDir = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show each process: 0 = all ready, 1 = something is not, 3 = not running.
 
@@ -107,9 +105,9 @@ def status(
     else:
         typer.echo(f"No stack is running in {directory}.")
     if not stack:
-        raise typer.Exit(_NOT_RUNNING)
+        raise typer.Exit(Exit.NOT_RUNNING)
     if not stack.is_ready:
-        raise typer.Exit(_NOT_READY)
+        raise typer.Exit(Exit.AMISS)
 
 
 def logs(

@@ -1,4 +1,4 @@
-"""Commands on orders: import a file of them, track one."""
+"""The command that places the orders of a file: import."""
 
 import signal
 import sys
@@ -22,9 +22,9 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.text import Text
 
 from slimtrack.bootstrap import open_access, open_tracking
+from slimtrack.commands.options import Exit
 from slimtrack.commands.rows import (
     FIELDS,
     Lines,
@@ -36,12 +36,9 @@ from slimtrack.commands.rows import (
     tell_format,
 )
 from slimtrack.commands.target import StateDir, read_settings
-from slimtrack.commands.timeline import print_timeline
 from slimtrack.domain.access import DEFAULT_TENANT_NAME, Tenant
 from slimtrack.domain.errors import FieldError, UnavailableError
-from slimtrack.domain.event import EventKind, OrderEvent
-from slimtrack.domain.order import FINAL, NewOrder, Order, Status
-from slimtrack.domain.tracking_code import parse_code
+from slimtrack.domain.order import NewOrder, Order
 from slimtrack.use_cases.tracking import Tracking
 
 #: Orders that are placed in one statement.
@@ -51,11 +48,6 @@ _REPORT: Final = 5.0
 #: Seconds before a batch is sent again whose outcome is unknown: doubled up to the longest.
 _FIRST_WAIT: Final = 0.5
 _LONGEST_WAIT: Final = 10.0
-#: Seconds between two looks at an order that is followed.
-_FOLLOW: Final = 0.5
-
-_UNUSABLE: Final = 2
-_INTERRUPTED: Final = 130
 
 
 @dataclass(slots=True)
@@ -124,59 +116,13 @@ def import_(
                 show()
         except UnusableInputError as error:
             typer.secho(str(error), fg="red", err=True)
-            raise typer.Exit(_UNUSABLE) from error
+            raise typer.Exit(Exit.UNUSABLE) from error
     _print_counts(counts, refused_path=refused_path, as_json=as_json)
     if interrupted:
         typer.echo("Interrupted: run it again for the rest.", err=True)
-        raise typer.Exit(_INTERRUPTED)
+        raise typer.Exit(Exit.INTERRUPTED)
     if counts.refused:
-        raise typer.Exit(1)
-
-
-def track(
-    order_id: Annotated[str, typer.Argument(metavar="ID", help="The order's id or tracking code.")],
-    state_dir: StateDir = None,
-    follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on until the order is final.")
-    ] = False,
-    timeline: Annotated[
-        bool, typer.Option("--timeline", help="Also what happened behind it, and what is awaited.")
-    ] = False,
-    as_json: Annotated[
-        bool,
-        typer.Option("--json", help="Print an event as JSON a line, or the timeline as JSON."),
-    ] = False,
-) -> None:
-    """Print an order's history."""
-    wanted = _read_order(order_id)
-    if timeline and follow:
-        raise typer.BadParameter("--timeline is of now: it cannot be followed.")
-    console = Console(highlight=False, soft_wrap=True)
-    with open_tracking(read_settings(state_dir, only_looks=True)) as tracking:
-        if timeline:
-            told = tracking.timeline(wanted)
-            if as_json:
-                typer.echo(msgspec.json.encode(told))
-            else:
-                print_timeline(told, console=console)
-            return
-        seen = 0
-        try:
-            while True:
-                events = tracking.history(wanted)
-                for event in events[seen:]:
-                    _print_event(event, console=console, as_json=as_json)
-                seen = len(events)
-                if not follow or _is_over(events):
-                    return
-                time.sleep(_FOLLOW)
-        except KeyboardInterrupt:
-            raise typer.Exit(_INTERRUPTED) from None
-
-
-def _is_over(events: Sequence[OrderEvent]) -> bool:
-    """Tell whether an order is final; late reports and corrections may follow."""
-    return any(event.kind is EventKind.TRANSITION and event.status in FINAL for event in events)
+        raise typer.Exit(Exit.AMISS)
 
 
 class _Refusals:
@@ -247,18 +193,8 @@ def _open(file: str, stack: ExitStack) -> tuple[BinaryIO, int | None]:
         stream = stack.enter_context(Path(file).open("rb"))  # noqa: SIM115 - the stack closes it
     except OSError as error:
         typer.secho(f"{file} cannot be read: {error.strerror}.", fg="red", err=True)
-        raise typer.Exit(_UNUSABLE) from error
+        raise typer.Exit(Exit.UNUSABLE) from error
     return stream, Path(file).stat().st_size
-
-
-def _read_order(text: str) -> UUID | int:
-    try:
-        return UUID(text)
-    except ValueError:
-        number = parse_code(text)
-    if number is None:
-        raise typer.BadParameter(f"{text!r} is neither the id nor the tracking code of an order.")
-    return number
 
 
 def _read_mapping(text: str | None) -> dict[str, str]:
@@ -326,14 +262,3 @@ def _print_counts(counts: _Counts, *, refused_path: Path, as_json: bool) -> None
         f"{counts.placed:,} placed, {counts.already_there:,} already there, "
         f"{counts.refused:,} refused{where}"
     )
-
-
-def _print_event(event: OrderEvent, *, console: Console, as_json: bool) -> None:
-    if as_json:
-        typer.echo(msgspec.json.encode(event))
-        return
-    colour = "green" if event.status is Status.DELIVERED else "cyan"
-    time_shown = event.occurred_at.astimezone().isoformat(sep=" ", timespec="seconds")
-    line = Text(f"{event.sequence:>3}  {time_shown}  ")
-    said = f"{event.message}: {event.reason}" if event.reason else event.message
-    console.print(line.append(f"{event.status:<17}", style=colour).append(said))
