@@ -8,9 +8,18 @@ import sys
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 _PR_SET_PDEATHSIG: Final = 1
+
+
+class _Stat(NamedTuple):
+    """Some of ``/proc/PID/stat`` (proc_pid_stat(5)): its fields 3, 6, 22 and 24."""
+
+    state: str
+    session: int
+    started: int
+    resident_pages: int
 
 
 def die_with_parent(sig: signal.Signals) -> None:
@@ -61,23 +70,22 @@ def memory_of_sessions(leaders: Collection[int]) -> dict[int, int]:
     held = dict.fromkeys(leaders, 0)
     for entry in os.scandir("/proc") if held and sys.platform == "linux" else ():
         if entry.name.isdecimal():
-            # It may end at any time.
-            with suppress(OSError, IndexError):
-                stat = Path(entry.path, "stat").read_text(encoding="utf-8", errors="replace")
-                fields = stat.rpartition(")")[2].split()
-                session, resident = int(fields[3]), int(fields[21])
-                if session in held:
-                    held[session] += page * resident
+            stat = _stat_of(int(entry.name))
+            if stat and stat.session in held:
+                held[stat.session] += page * stat.resident_pages
     return held
 
 
 def stands_still(pid: int) -> bool:
     """Tell whether a process was stopped by a signal, or by a debugger (Linux, else never)."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False
-    return stat.rpartition(")")[2].split()[0] in {"T", "t"}
+    stat = _stat_of(pid)
+    return stat is not None and stat.state in {"T", "t"}
+
+
+def started_at(pid: int) -> int | None:
+    """Return when a process started, in the kernel's ticks; None where there is none (Linux)."""
+    stat = _stat_of(pid)
+    return stat.started if stat else None
 
 
 def is_running(pid: int) -> bool:
@@ -89,6 +97,17 @@ def is_running(pid: int) -> bool:
     except PermissionError:  # it is somebody else's
         return True
     return True
+
+
+def _stat_of(pid: int) -> _Stat | None:
+    """Return what the kernel says of a process, which may end meanwhile: None then."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        # From the third on, as it is counted there: the second is a name with anything in it.
+        fields = text.rpartition(")")[2].split()
+        return _Stat(fields[0], int(fields[3]), int(fields[19]), int(fields[21]))
+    except (OSError, IndexError):
+        return None
 
 
 def _notify(state: bytes, flags: int = 0) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from slimtrack.domain.errors import SettingsError
+from slimtrack.process import started_at
 
 #: Names the directory; prometheus-client reads it.
 VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
@@ -32,7 +33,8 @@ def share_metrics(*, master: int) -> None:
     directory = directory_of(master)
     _make_private(directory.parent)
     for each in directory.parent.iterdir():
-        if each.name != _run_of(int(each.name.partition("-")[0])):
+        process = each.name.partition("-")[0]
+        if process.isdecimal() and each.name != _run_of(int(process)):
             shutil.rmtree(each, ignore_errors=True)
     directory.mkdir(exist_ok=True)
     os.environ[VARIABLE] = str(directory)
@@ -59,9 +61,5 @@ def _make_private(folder: Path) -> None:
 
 def _run_of(process: int) -> str | None:
     """Name one run of a process, also when its id is used again; None where there is none."""
-    try:
-        fields = Path(f"/proc/{process}/stat").read_text("ascii", "replace").rpartition(")")[2]
-    except OSError:
-        return None
-    started = fields.split()[19]  # proc(5): starttime, the 22nd of all
-    return f"{process}-{started}"
+    started = started_at(process)
+    return None if started is None else f"{process}-{started}"

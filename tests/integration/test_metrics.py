@@ -24,7 +24,7 @@ from slimtrack.sql.dead_letters import count_waiting
 from slimtrack.sql.outbox import measure_outbox
 from slimtrack.sql.pool import OUTBOX_PLANS, conninfo
 from slimtrack.stack.processes import plan_workers, with_metrics
-from slimtrack.telemetry.sharing import directory_of
+from slimtrack.telemetry.sharing import VARIABLE, directory_of, share_metrics
 
 ACCEPTED = "slimtrack_orders_accepted_total"
 
@@ -371,6 +371,18 @@ def test_what_a_killed_group_has_left_is_removed_by_the_next_one() -> None:
             assert theirs.is_dir()
             another.kill()
         living.kill()
+
+
+def test_what_is_no_folder_of_a_group_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("slimtrack.telemetry.sharing._MEMORY", tmp_path)
+    monkeypatch.setenv(VARIABLE, "")
+    own = directory_of(os.getpid())
+    for name in ("notes", "0-1"):
+        (own.parent / name).mkdir(parents=True)
+    share_metrics(master=os.getpid())
+    assert sorted(each.name for each in own.parent.iterdir()) == sorted([own.name, "notes"])
 
 
 def test_ports_that_are_taken_are_passed_over(environment: dict[str, str]) -> None:
