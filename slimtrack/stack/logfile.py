@@ -9,7 +9,8 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Final
 
-from slimtrack.local.log import KEPT, log_path, split_line
+from slimtrack.local.log import KEPT, log_path
+from slimtrack.local.records import split_line
 
 #: Bytes of the file before it is put aside.
 _MAX_BYTES: Final = 10_000_000

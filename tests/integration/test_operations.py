@@ -21,7 +21,9 @@ from visitors import Visitor, dashboard_app
 
 from slimtrack.broker.topology import queue_arguments
 from slimtrack.domain.access import Scope
-from slimtrack.local.log import Wanted, place_of, read_records
+from slimtrack.local.filtering import LineFilter
+from slimtrack.local.log import read_records
+from slimtrack.local.records import place_of
 from slimtrack.local.state import Phase, ProcessState, StackState
 from slimtrack.routing import BY_QUEUE
 from slimtrack.settings import Settings
@@ -128,31 +130,31 @@ def test_the_log_is_read_from_its_end_a_page_at_a_time(tmp_path: Path) -> None:
     seen = []
     before = None
     while True:
-        found = read_records(tmp_path, Wanted(), before=before, limit=100)
+        found = read_records(tmp_path, LineFilter(), before=before, limit=100)
         seen += [each.event for each in found.records]
         if found.older is None:
             break
         before = place_of(str(found.older))
 
     assert seen == [f"line {number}" for number in reversed(range(300))]
-    near = read_records(tmp_path, Wanted(text="line 1"), limit=9, most_bytes=1000).records
+    near = read_records(tmp_path, LineFilter(text="line 1"), limit=9, most_bytes=1000).records
     assert near == []
 
 
 @pytest.mark.parametrize(
     ("wanted", "expected"),
     [
-        (Wanted(), ["now", "FATAL:  no", "order.placed", "started"]),
-        (Wanted(level="error"), ["now", "FATAL:  no"]),
-        (Wanted(process="api"), ["now", "order.placed"]),
-        (Wanted(order=ORDER), ["order.placed"]),
-        (Wanted(correlation="c-17"), ["order.placed"]),
-        (Wanted(text="ORDER.plac"), ["order.placed"]),
-        (Wanted(since=datetime.now(UTC) - timedelta(hours=1)), ["now"]),
-        (Wanted(until=datetime(2026, 1, 1, 12, 30, tzinfo=UTC)), ["order.placed", "started"]),
+        (LineFilter(), ["now", "FATAL:  no", "order.placed", "started"]),
+        (LineFilter(level="error"), ["now", "FATAL:  no"]),
+        (LineFilter(process="api"), ["now", "order.placed"]),
+        (LineFilter(order=ORDER), ["order.placed"]),
+        (LineFilter(correlation="c-17"), ["order.placed"]),
+        (LineFilter(text="ORDER.plac"), ["order.placed"]),
+        (LineFilter(since=datetime.now(UTC) - timedelta(hours=1)), ["now"]),
+        (LineFilter(until=datetime(2026, 1, 1, 12, 30, tzinfo=UTC)), ["order.placed", "started"]),
     ],
 )
-def test_the_log_is_filtered(tmp_path: Path, wanted: Wanted, expected: list[str]) -> None:
+def test_the_log_is_filtered(tmp_path: Path, wanted: LineFilter, expected: list[str]) -> None:
     old = datetime(2026, 1, 1, 12, tzinfo=UTC)
     placed = record("info", "order.placed", at=old, order_id=ORDER, correlation_id="c-17")
     write_log(
@@ -168,21 +170,21 @@ def test_the_log_is_filtered(tmp_path: Path, wanted: Wanted, expected: list[str]
 @pytest.mark.parametrize(
     ("wanted", "numbers"),
     [
-        (Wanted(text="LINE 7,"), [7]),
-        (Wanted(order="o-8999"), [8_999]),
-        (Wanted(correlation="o-0"), [0]),
-        (Wanted(process="redis"), [4_000]),
-        (Wanted(level="warning"), [6_000, 4_000, 2_000]),
-        (Wanted(level="critical"), [6_000]),
-        (Wanted(text="line 4", level="error"), []),
-        (Wanted(since=around(8_990)), range(8_999, 8_989, -1)),
-        (Wanted(until=around(9)), range(9, -1, -1)),
-        (Wanted(since=around(5_000), until=around(5_009)), range(5_009, 4_999, -1)),
-        (Wanted(since=EVER, until=NEVER), range(8_999, -1, -1)),
+        (LineFilter(text="LINE 7,"), [7]),
+        (LineFilter(order="o-8999"), [8_999]),
+        (LineFilter(correlation="o-0"), [0]),
+        (LineFilter(process="redis"), [4_000]),
+        (LineFilter(level="warning"), [6_000, 4_000, 2_000]),
+        (LineFilter(level="critical"), [6_000]),
+        (LineFilter(text="line 4", level="error"), []),
+        (LineFilter(since=around(8_990)), range(8_999, 8_989, -1)),
+        (LineFilter(until=around(9)), range(9, -1, -1)),
+        (LineFilter(since=around(5_000), until=around(5_009)), range(5_009, 4_999, -1)),
+        (LineFilter(since=EVER, until=NEVER), range(8_999, -1, -1)),
     ],
 )
 def test_what_is_sought_in_a_long_log_is_found(
-    tmp_path: Path, wanted: Wanted, numbers: Iterable[int]
+    tmp_path: Path, wanted: LineFilter, numbers: Iterable[int]
 ) -> None:
     """The log is several times as long as what is read at once."""
     lines = [
@@ -203,7 +205,7 @@ def test_ten_megabytes_of_log_are_searched_at_once(tmp_path: Path) -> None:
     (tmp_path / "stack.log").write_bytes(text * (10_000_000 // len(text)))
     # Of the processor: other processes may take their time.
     started = time.process_time()
-    assert read_records(tmp_path, Wanted(text="nothing"), limit=100).records == []
+    assert read_records(tmp_path, LineFilter(text="nothing"), limit=100).records == []
     assert time.process_time() - started < 0.5  # 0.05 on a quiet machine
 
 

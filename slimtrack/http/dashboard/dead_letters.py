@@ -12,7 +12,7 @@ from slimtrack.domain.order import STAGES
 from slimtrack.http import problems
 from slimtrack.http.dashboard.forms import Form
 from slimtrack.http.dashboard.page import Page, render
-from slimtrack.http.dashboard.selections import read_wanted
+from slimtrack.http.dashboard.selections import read_filters
 from slimtrack.use_cases.dead_letters import DeadLetterNotFoundError, DeadLetters
 
 #: Dead letters of a page.
@@ -31,7 +31,7 @@ class DeadLetterList(Page):
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Show those that the address asks for."""
-        wanted = read_wanted(req.get_param)
+        wanted = read_filters(req.get_param)
         before = req.get_param_as_int("before", min_value=1, max_value=_LARGEST)
         page = self._dead_letters.look(wanted.selection, before=before, size=_SIZE)
         render(

@@ -15,7 +15,7 @@ from slimtrack.http.dashboard.dead_letters import new_operation, operation_in
 from slimtrack.http.dashboard.forms import Form
 from slimtrack.http.dashboard.page import Page, form_of, operator_of, render, say
 from slimtrack.http.dashboard.reasons import read_reason
-from slimtrack.http.dashboard.selections import Wanted, read_wanted
+from slimtrack.http.dashboard.selections import Filters, read_filters
 from slimtrack.use_cases.dead_letters import (
     DeadLetters,
     OperationRepeatedError,
@@ -83,14 +83,14 @@ class _Decision(Page):
         return self._dead_letters.count(selection)
 
     @staticmethod
-    def read(form: Form) -> tuple[str, Wanted, Selection]:
+    def read(form: Form) -> tuple[str, Filters, Selection]:
         """Return what is to be done, and to which.
 
         Raises:
             Problem: it cannot be understood; nothing is done to more than was meant.
         """
         action = form.get("action")
-        wanted = read_wanted(form.get)
+        wanted = read_filters(form.get)
         ids, up_to = form.get_all("id"), form.get("up_to")
         if action not in _ACTIONS or wanted.wrong or not all(map(_is_id, [*ids, up_to or "0"])):
             raise problems.malformed_body("The form cannot be read. Go back, and choose again.")

@@ -8,7 +8,9 @@ from urllib.parse import parse_qsl, urlencode
 import falcon
 
 from slimtrack.http.dashboard.page import Page, render
-from slimtrack.local.log import LEVELS, Wanted, newest_place, place_of, read_records
+from slimtrack.local.filtering import LineFilter
+from slimtrack.local.log import newest_place, read_records
+from slimtrack.local.records import LEVELS, place_of
 from slimtrack.use_cases.operating import Operating
 
 _LINES: Final = 100
@@ -78,10 +80,10 @@ def key_of(req: falcon.Request) -> str:
     return urlencode(given_in(req))
 
 
-def wanted_of(given: Mapping[str, str]) -> Wanted:
+def wanted_of(given: Mapping[str, str]) -> LineFilter:
     """Return which lines are meant; a time that is none is overlooked."""
     texts = {name: given.get(name, "") for name in ("level", "process", "order", "correlation")}
-    return Wanted(
+    return LineFilter(
         **texts,
         text=given.get("text", ""),
         since=_moment(given.get("since", "")),

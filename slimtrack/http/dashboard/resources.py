@@ -10,7 +10,8 @@ from slimtrack.domain.operator_action import OperatorAction
 from slimtrack.http import problems
 from slimtrack.http.auth import Scopes
 from slimtrack.http.dashboard.page import Page, operator_of, render
-from slimtrack.local.log import Wanted, newest_place, read_records
+from slimtrack.local.filtering import LineFilter
+from slimtrack.local.log import newest_place, read_records
 from slimtrack.use_cases.operating import Operating, Resource, ResourceNotFoundError
 
 #: Lines of a console that are shown.
@@ -33,7 +34,7 @@ class ResourcesTopic:
         directory = self._operating.directory
         read: dict[str, object] = {"": states} if "" in keys else {}
         for name in keys & states.keys():
-            newest = newest_place(directory, Wanted(process=name)) if directory else None
+            newest = newest_place(directory, LineFilter(process=name)) if directory else None
             read[name] = [*states[name], str(newest or "")]
         return read
 
@@ -83,7 +84,9 @@ class ResourceItem(Page):
         except ResourceNotFoundError as error:
             raise problems.path_not_found() from error
         directory = self._operating.directory
-        found = read_records(directory, Wanted(process=name), limit=_LINES) if directory else None
+        found = (
+            read_records(directory, LineFilter(process=name), limit=_LINES) if directory else None
+        )
         render(
             req,
             resp,

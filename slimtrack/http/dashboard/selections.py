@@ -13,11 +13,11 @@ T = TypeVar("T")
 
 _UNITS: Final = {"m": 60, "h": 3_600, "d": 86_400}
 #: The filters of the page.
-FILTERS: Final = ("stage", "error", "type", "group", "order", "newer", "older", "discarded")
+_FIELDS: Final = ("stage", "error", "type", "group", "order", "newer", "older", "discarded")
 _LONGEST: Final = 200
 
 
-class Wanted(NamedTuple):
+class Filters(NamedTuple):
     """What was asked for, what of it can be used, and which filters cannot."""
 
     fields: Mapping[str, str]
@@ -30,9 +30,9 @@ class Wanted(NamedTuple):
         return urlencode(self.fields)
 
 
-def read_wanted(get: Callable[[str], str | None]) -> Wanted:
+def read_filters(get: Callable[[str], str | None]) -> Filters:
     """Read the filters of a page from its address, or from a form."""
-    fields = {name: text for name in FILTERS if (text := (get(name) or "").strip()[:_LONGEST])}
+    fields = {name: text for name in _FIELDS if (text := (get(name) or "").strip()[:_LONGEST])}
     wrong = set()
 
     def read(name: str, reader: Callable[[str], T]) -> T | None:
@@ -54,7 +54,7 @@ def read_wanted(get: Callable[[str], str | None]) -> Wanted:
         older_than=read("older", _age),
         discarded="discarded" in fields,
     )
-    return Wanted(fields, selection, frozenset(wrong))
+    return Filters(fields, selection, frozenset(wrong))
 
 
 def _stage(text: str) -> Status:
