@@ -1,8 +1,6 @@
 """The composition root: the only package that picks concrete parts, a module per process."""
 
-from slimtrack.bootstrap.database import (
-    let_in,
-    migrate,
+from slimtrack.bootstrap.commands import (
     open_access,
     open_auditing,
     open_dead_letters,
@@ -10,6 +8,7 @@ from slimtrack.bootstrap.database import (
     open_pruning,
     open_tracking,
 )
+from slimtrack.bootstrap.database import let_in, migrate
 from slimtrack.bootstrap.errors import report_errors
 
 __all__ = [

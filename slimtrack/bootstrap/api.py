@@ -9,10 +9,11 @@ from typing import Final
 from wsgiref.types import WSGIApplication
 
 from slimtrack.bootstrap.dashboard import create_dashboard
-from slimtrack.bootstrap.database import CALLER_POOL_TIMEOUT, CALLER_SESSION, create_tracking
+from slimtrack.bootstrap.database import CALLER_POOL_TIMEOUT, CALLER_SESSION
 from slimtrack.bootstrap.errors import report_errors
 from slimtrack.bootstrap.limits import limit_of_keys
 from slimtrack.bootstrap.traces import record_traces
+from slimtrack.bootstrap.tracking import create_tracking
 from slimtrack.bootstrap.tracking_page import create_tracking_page
 from slimtrack.broker.probes import rabbitmq_answers
 from slimtrack.http.app import create_app

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 
-from slimtrack.bootstrap.database import deadlines
+from slimtrack.bootstrap.tracking import deadlines
 from slimtrack.broker.probes import measure_queues, rabbitmq_version
 from slimtrack.http.dashboard.operations import Operations
 from slimtrack.redis.probes import redis_version

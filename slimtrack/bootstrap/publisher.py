@@ -6,9 +6,10 @@ from contextlib import closing, contextmanager
 from functools import partial
 from typing import Final
 
-from slimtrack.bootstrap.database import deadlines, open_auditing
+from slimtrack.bootstrap.commands import open_auditing
 from slimtrack.bootstrap.errors import report_errors
 from slimtrack.bootstrap.traces import record_traces
+from slimtrack.bootstrap.tracking import deadlines
 from slimtrack.broker.publishing import ConfirmedPublisher
 from slimtrack.broker.topology import EVENT_EXCHANGE
 from slimtrack.outbox import running

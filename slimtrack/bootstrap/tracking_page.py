@@ -4,7 +4,7 @@ import atexit
 from functools import partial
 from typing import Final
 
-from slimtrack.bootstrap.database import schedule_of
+from slimtrack.bootstrap.tracking import schedule_of
 from slimtrack.http.addresses import Proxies
 from slimtrack.http.app import AddPages
 from slimtrack.http.live import Broadcaster

@@ -8,9 +8,9 @@ from pkgutil import resolve_name
 from typing import Final, cast
 
 from slimtrack.actors import stages
-from slimtrack.bootstrap.database import create_tracking, schedule_of
 from slimtrack.bootstrap.errors import report_errors
 from slimtrack.bootstrap.traces import record_traces
+from slimtrack.bootstrap.tracking import create_tracking, schedule_of
 from slimtrack.broker.broker import SlimBroker
 from slimtrack.broker.lifecycle import Lifecycle
 from slimtrack.broker.measuring import Measuring

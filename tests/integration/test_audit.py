@@ -11,7 +11,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 from prometheus_client import REGISTRY
 from psycopg_pool import ConnectionPool
 
-from slimtrack.bootstrap.database import deadlines
+from slimtrack.bootstrap.tracking import deadlines
 from slimtrack.domain.operator_action import OperatorAction
 from slimtrack.domain.order import JOURNEY, STAGES, NewOrder, new_order_id
 from slimtrack.domain.published import FAN_OUT

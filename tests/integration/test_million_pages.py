@@ -20,7 +20,7 @@ from millions import BUSIEST, OPERATION, ORDERS, REPLAYED, START
 from psycopg_pool import ConnectionPool
 from visitors import Visitor, dashboard_app
 
-from slimtrack.bootstrap.database import create_tracking
+from slimtrack.bootstrap.tracking import create_tracking
 from slimtrack.broker.topology import (
     DEAD_LETTER_QUEUE_ARGUMENTS,
     dead_letter_queue,
