@@ -1,7 +1,7 @@
 """Looking at what processes do, waiting until something is so, and getting in their way."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -22,6 +22,11 @@ def wait_until(condition: Callable[[], object], *, timeout: float = 60.0) -> Non
 
 def count_waiting(channel: BlockingChannel, queue: str) -> int:
     return int(channel.queue_declare(queue, passive=True).method.message_count)
+
+
+def count_events(logs: Iterable[Mapping[str, Any]], event: str) -> int:
+    """Count the lines of one event among those that ``capture_logs`` has kept."""
+    return sum(line["event"] == event for line in logs)
 
 
 def take_all(channel: BlockingChannel, queue: str) -> list[tuple[BasicProperties, bytes]]:

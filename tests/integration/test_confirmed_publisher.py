@@ -9,9 +9,10 @@ from contextlib import closing
 from dataclasses import dataclass
 
 import pytest
-from observing import count_waiting, take_all, wait_until
+from observing import count_events, count_waiting, take_all, wait_until
 from pika.adapters.blocking_connection import BlockingChannel
 from proxy import Proxy
+from structlog.testing import capture_logs
 
 from slimtrack.broker.messages import SetMessage
 from slimtrack.broker.publishing import ConfirmedPublisher, Outcome
@@ -181,13 +182,13 @@ def test_events_without_an_answer_do_not_fill_the_window_for_ever(proxy: Proxy) 
 def test_a_broker_that_cannot_be_reached_is_an_answer_and_not_an_error(
     amqp_url: str, channel: BlockingChannel
 ) -> None:
-    with Proxy(amqp_url) as proxy:
+    with Proxy(amqp_url) as proxy, capture_logs() as logs:
         proxy.refuse()
         ready = threading.Event()
         with closing(
             ConfirmedPublisher(proxy.url, queue_names=QUEUES, on_ready=ready.set)
         ) as publisher:
-            time.sleep(0.7)  # the second try to connect has failed too
+            wait_until(lambda: count_events(logs, "broker.disconnected") >= 2)
             assert not publisher.is_ready
             assert publisher.publish(messages(3), timeout=1) == [Outcome.TIMED_OUT] * 3
             assert publisher.count_messages(timeout=1) is None
@@ -215,10 +216,13 @@ def test_a_queue_of_other_arguments_is_no_end_of_the_publisher(
     amqp_url: str, channel: BlockingChannel
 ) -> None:
     channel.queue_declare(ONE, durable=False)
-    with closing(
-        ConfirmedPublisher(amqp_url, queue_names=QUEUES, on_ready=lambda: None)
-    ) as publisher:
-        time.sleep(0.7)
+    with (
+        capture_logs() as logs,
+        closing(
+            ConfirmedPublisher(amqp_url, queue_names=QUEUES, on_ready=lambda: None)
+        ) as publisher,
+    ):
+        wait_until(lambda: count_events(logs, "broker.channel_closed") >= 2)
         assert not publisher.is_ready
         channel.queue_delete(ONE)
         wait_until(lambda: publisher.is_ready)

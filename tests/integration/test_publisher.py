@@ -15,7 +15,7 @@ from typing import Any
 import dramatiq
 import psycopg
 import pytest
-from observing import count_waiting, take_all, wait_until
+from observing import count_events, count_waiting, take_all, wait_until
 from pika.adapters.blocking_connection import BlockingChannel
 from proxy import Proxy
 from structlog.testing import capture_logs
@@ -267,10 +267,15 @@ def test_what_is_not_confirmed_stays_unpublished_and_is_published_later(
 def test_rows_wait_for_a_broker_that_is_away_and_go_when_it_is_back(
     open_publisher: Open, proxy: Proxy, connection: psycopg.Connection
 ) -> None:
-    with running(open_publisher(proxy.url)):
+    publisher = open_publisher(proxy.url)
+    with capture_logs() as logs, running(publisher):
         proxy.refuse()
+        wait_until(lambda: count_events(logs, "broker.disconnected") >= 2)
         add_rows(connection, 10)
-        time.sleep(1)
+        publisher.wake_up()
+        # Until the broker has been tried in vain once more, from the beginning.
+        tried = count_events(logs, "broker.disconnected")
+        wait_until(lambda: count_events(logs, "broker.disconnected") >= tried + 2)
         assert count_rows(connection, "published_at IS NULL AND publications = 0") == 10
 
         proxy.accept()

@@ -39,6 +39,7 @@ def test_a_manager_that_does_not_listen_holds_nobody_up(
     with manager:
         for _ in range(10_000):  # more than wait for anybody
             notify_alive()
+        assert manager.recv(64) == b"WATCHDOG=1"
     notify_alive()
 
 
