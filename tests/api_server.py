@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from observing import children_of, wait_until
 
 from slimtrack.stack.directory import free_ports
 
@@ -56,19 +57,13 @@ class Server:
             return Answer(answer.status, answer.headers, answer.read())
 
     def workers(self) -> list[int]:
-        pid = self.process.pid
-        return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        return children_of(self.process.pid)
 
     def wait_until_gone(self, workers: list[int]) -> None:
         self.process.wait(timeout=20)
-        deadline = time.monotonic() + 5
-        while any(map(is_running, workers)):
-            assert time.monotonic() < deadline, "a worker outlived the master"
-            time.sleep(0.02)
+        wait_until(lambda: not any(map(is_running, workers)), timeout=5)
         # Its first thread may have ended, and others not yet: the port is theirs for a moment.
-        while self.listens():
-            assert time.monotonic() < deadline, "somebody still listens"
-            time.sleep(0.02)
+        wait_until(lambda: not self.listens(), timeout=5)
 
     def listens(self) -> bool:
         try:

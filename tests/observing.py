@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -20,6 +21,13 @@ def wait_until(condition: Callable[[], object], *, timeout: float = 60.0) -> Non
         time.sleep(0.01)
 
 
+def count(connection: psycopg.Connection[Any], of: str) -> int:
+    """Count the rows of a table, or of a table and a condition."""
+    row = connection.execute(f"SELECT count(*) FROM {of}").fetchone()  # noqa: S608 - ours
+    assert row
+    return int(row[0])
+
+
 def count_waiting(channel: BlockingChannel, queue: str) -> int:
     return int(channel.queue_declare(queue, passive=True).method.message_count)
 
@@ -36,6 +44,11 @@ def take_all(channel: BlockingChannel, queue: str) -> list[tuple[BasicProperties
     taken = [next(deliveries)[1:] for _ in range(count)]
     channel.cancel()
     return taken
+
+
+def children_of(pid: int) -> list[int]:
+    """Return the processes that a process has started, or that its first thread has."""
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def cancel_order(connection: psycopg.Connection[Any], order_id: UUID) -> None:

@@ -13,6 +13,7 @@ import pika.exceptions
 import psycopg
 from auditor import Findings, audit
 from ledger import Ledger, Load
+from observing import children_of, count
 
 from slimtrack.broker.topology import dead_letter_queue
 from slimtrack.routing import BY_QUEUE
@@ -109,8 +110,7 @@ class System:
         """Send a signal to a process and all that descend from it; return their ids."""
         found = [self.pid_of(name)]
         for each in found:
-            children = Path(f"/proc/{each}/task/{each}/children").read_text().split()
-            found += [int(child) for child in children]
+            found += children_of(each)
         self.signal(found, signal)
         return found
 
@@ -136,9 +136,7 @@ class System:
 
     def count(self, of: str) -> int:
         with self.connect() as connection:
-            row = connection.execute(f"SELECT count(*) FROM {of}").fetchone()  # noqa: S608 - ours
-        assert row
-        return int(row[0])
+            return count(connection, of)
 
     def wait_until(
         self, condition: Callable[[], object], *, what: str, timeout: float = 60.0

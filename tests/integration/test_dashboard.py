@@ -11,6 +11,7 @@ from typing import Any
 import falcon
 import pytest
 from api_server import serve
+from observing import wait_until
 from psycopg_pool import ConnectionPool
 from visitors import Visitor, dashboard_app
 
@@ -95,10 +96,7 @@ def test_a_session_ends_with_its_key(visitor: Visitor, access: Access) -> None:
 
     access.revoke_key(token.split("_")[1])
 
-    deadline = time.monotonic() + 2
-    while visitor.get(NOWHERE).status_code != 303:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: visitor.get(NOWHERE).status_code == 303, timeout=2)
 
 
 def test_a_session_ends_by_itself(

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from burying import bury
 from command import run_slimtrack
-from observing import count_waiting, wait_until
+from observing import count, count_waiting, wait_until
 from pika.adapters.blocking_connection import BlockingChannel
 from psycopg_pool import ConnectionPool
 
@@ -41,12 +41,6 @@ def drain(dead_letters: DeadLetters, amqp_url: str) -> Iterator[Drain]:
     with closing(broker):
         wait_until(lambda: broker.is_ready)
         yield Drain(dead_letters, broker=broker, amqp_url=amqp_url)
-
-
-def count(connection: psycopg.Connection[Any], of: str) -> int:
-    row = connection.execute(f"SELECT count(*) FROM {of}").fetchone()  # noqa: S608 - ours
-    assert row
-    return int(row[0])
 
 
 def test_a_replay_moves_rows_back_where_they_are_due_with_all_their_attempts(

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import psycopg
 import pytest
 from clients import Caller, Callers, Result
-from observing import wait_until
+from observing import count, wait_until
 from psycopg_pool import ConnectionPool
 
 from slimtrack.outbox.pruning import Pruning
@@ -19,12 +19,6 @@ BODY = b'{"description": "Two boxes", "reference": "PO-1"}'
 def send(caller: Caller, key: str, body: bytes = BODY, path: str = "/api/orders") -> Result:
     headers = {"Content-Type": "application/json", "Idempotency-Key": key}
     return caller.simulate_post(path, body=body, headers=headers)
-
-
-def count(connection: psycopg.Connection, table: str) -> int:
-    row = connection.execute(f"SELECT count(*) FROM {table}").fetchone()  # noqa: S608 - ours
-    assert row
-    return int(row[0])
 
 
 def test_the_same_command_has_the_same_answer_byte_for_byte(

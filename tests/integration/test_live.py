@@ -3,7 +3,7 @@
 import re
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Self
@@ -14,6 +14,7 @@ import live_app
 import psycopg
 import pytest
 from api_server import COMMAND, GET, Server, serve
+from observing import wait_until
 from psycopg import sql
 
 from slimtrack.domain.errors import UnavailableError
@@ -90,13 +91,6 @@ def looks(rows: psycopg.Connection) -> int:
 def one(cursor: psycopg.Cursor) -> int:
     (value,) = cursor.fetchone() or (0,)
     return int(value)
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 15
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def descriptors(server: Server) -> int:

@@ -16,7 +16,7 @@ import psycopg
 import pytest
 from api_server import Server, is_running, serve
 from falcon.testing import create_req
-from observing import wait_until
+from observing import children_of, wait_until
 from proxy import Proxy
 
 from slimtrack.http.correlation import correlation_id_of
@@ -215,10 +215,6 @@ def test_every_line_is_json_whatever_happens_and_an_outage_is_no_flood(
 
 def says_of_the_broker(log: Path) -> bool:
     return "connection error" in log.read_text() or "broker.disconnected" in log.read_text()
-
-
-def children_of(pid: int) -> list[int]:
-    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 #: What libraries, Python and our own code may say that is not meant well.

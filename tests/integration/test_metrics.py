@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 import pytest
 from measured import ORDERS, System, answers, running, scrape
-from observing import wait_until
+from observing import children_of, count, wait_until
 from prometheus_client import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from proxy import Proxy
@@ -32,10 +32,6 @@ ACCEPTED = "slimtrack_orders_accepted_total"
 def counted(connection: psycopg.Connection[Any], query: str) -> dict[Any, int]:
     rows = connection.execute(query).fetchall()  # our own words
     return {key[0] if len(key) == 1 else tuple(key): count for *key, count in rows}
-
-
-def count(connection: psycopg.Connection[Any], of: str) -> int:
-    return counted(connection, f"SELECT 0, count(*) FROM {of}")[0]  # noqa: S608 - as above
 
 
 @pytest.fixture(scope="module")
@@ -174,16 +170,16 @@ def test_workers_of_the_api_are_summed_and_what_a_killed_one_has_counted_is_kept
             with ThreadPoolExecutor(8) as threads:
                 list(threads.map(lambda _: system.place(), range(50)))
             placed += 50
-            shares = {pid: accepted_by(master, pid) for pid in children(master)}
+            shares = {pid: accepted_by(master, pid) for pid in children_of(master)}
         assert system.total(ACCEPTED) == sum(shares.values()) == placed
 
         for pid in shares:
             os.kill(pid, signal.SIGKILL)
-            wait_until(lambda pid=pid: pid not in children(master))  # type: ignore[misc] # bound
+            wait_until(lambda pid=pid: pid not in children_of(master))  # type: ignore[misc] # bound
             # The page may have been that one's: another one serves it within a second.
             wait_until(lambda: answers(system.pages["api"]))
             assert system.total(ACCEPTED) == placed
-        wait_until(lambda: len(children(master)) == 2)
+        wait_until(lambda: len(children_of(master)) == 2)
         for _ in range(10):
             system.place()
         wait_until(lambda: system.total(ACCEPTED) == placed + 10)
@@ -191,10 +187,6 @@ def test_workers_of_the_api_are_summed_and_what_a_killed_one_has_counted_is_kept
         kept = directory_of(master)
         assert kept.exists()
     assert not kept.exists()
-
-
-def children(pid: int) -> list[int]:
-    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def accepted_by(master: int, pid: int) -> float:
@@ -314,10 +306,6 @@ def test_workers_that_are_loaded_again_leave_nothing_on_their_page(
         page = system.pages["worker-processing"]
         wait_until(lambda: answers(page) and system.total(connections) > 0)
         assert system.total(connections) == 2
-
-
-def children_of(pid: int) -> list[int]:
-    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def test_dead_letters_of_one_stage_do_not_hide_those_of_another(

@@ -15,7 +15,7 @@ import dramatiq
 import psycopg
 import pytest
 from api_server import serve
-from observing import wait_until
+from observing import count, wait_until
 from pika.adapters.blocking_connection import BlockingChannel
 from proxy import Proxy
 from sentry_server import SentryServer
@@ -91,12 +91,6 @@ def place(tracking: Tracking, *references: str) -> list[UUID]:
         ).id
         for reference in references
     ]
-
-
-def count(connection: psycopg.Connection[Any], of: str) -> int:
-    row = connection.execute(f"SELECT count(*) FROM {of}").fetchone()  # noqa: S608 - ours
-    assert row
-    return int(row[0])
 
 
 def error_of(event: dict[str, Any]) -> tuple[str, str]:

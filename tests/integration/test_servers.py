@@ -114,16 +114,22 @@ def command_line(pid: int) -> str:
         return ""
 
 
+def left_since(before: set[int]) -> set[int]:
+    """Return what was started since and does not end; helpers end a moment after their server."""
+    # This file is a program as well, which finds no module of the tests: no wait_until.
+    deadline = time.monotonic() + 5
+    while (left := descendants() - before) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return left
+
+
 @pytest.fixture(autouse=True)
 def nothing_is_left() -> Iterator[None]:
     adopt_orphans = partial(ctypes.CDLL(None).prctl, 36)  # PR_SET_CHILD_SUBREAPER
     adopt_orphans(1, 0, 0, 0)
     before = descendants()
     yield
-    # The helper processes of a server end a moment after it.
-    deadline = time.monotonic() + 5
-    while (left := descendants() - before) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    left = left_since(before)
     adopt_orphans(0, 0, 0, 0)
     assert not left, [command_line(pid) for pid in left]
 
@@ -203,10 +209,7 @@ def test_servers_die_with_their_parent_and_start_again_on_what_that_left(folder:
     finally:
         parent.kill()
         parent.communicate()
-    deadline = time.monotonic() + 5
-    while (left := descendants() - before) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not left
+    assert not left_since(before)
 
     # By now the process number in PostgreSQL's lock file may be another's of the same user.
     user = "postgres" if ROOT else None

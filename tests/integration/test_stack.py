@@ -16,7 +16,7 @@ import pika
 import psycopg
 import pytest
 from command import run_slimtrack
-from observing import count_waiting, wait_until
+from observing import children_of, count_waiting, wait_until
 
 from slimtrack.broker.topology import EVENT_EXCHANGE
 from slimtrack.domain.order import JOURNEY
@@ -176,7 +176,7 @@ def let_stand_still(slimtrack: Slimtrack, tmp_path: Path) -> None:
     stack = running_stack(slimtrack.directory)
     assert stack
     master = slimtrack.pid("worker-processing")
-    [worker] = map(int, Path(f"/proc/{master}/task/{master}/children").read_text().split()[-1:])
+    worker = children_of(master)[-1]
     stopped = [slimtrack.pid("publisher"), worker, slimtrack.pid("worker-in_transit")]
     still = {"publisher", "worker-processing", "worker-in_transit"}
     # Workers whose parent alone stands still go on.

@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 from api_server import Answer, Server, serve
-from observing import wait_until
+from observing import count, wait_until
 from trace_collector import KeptSpan, TraceCollector
 
 from slimtrack import __version__
@@ -86,12 +86,6 @@ def post(server: Server, path: str, content: object, *headers: str) -> Answer:
         *headers,
     )
     return server.send("\r\n".join((*head, "", "")).encode(), body)
-
-
-def count(connection: psycopg.Connection[Any], of: str) -> int:
-    row = connection.execute(f"SELECT count(*) FROM {of}").fetchone()  # noqa: S608 - ours
-    assert row
-    return int(row[0])
 
 
 def delivered(connection: psycopg.Connection[Any]) -> int:

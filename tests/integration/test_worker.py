@@ -8,7 +8,7 @@ from typing import Any
 import pika
 import psycopg
 import pytest
-from observing import count_waiting, wait_until
+from observing import count, count_waiting, wait_until
 from pika.adapters.blocking_connection import BlockingChannel
 from proxy import Proxy
 
@@ -41,12 +41,6 @@ def place(tracking: Tracking, *descriptions: str) -> None:
     tracking.place_many(
         [NewOrder(id=new_order_id(), description=description) for description in descriptions]
     )
-
-
-def count(connection: psycopg.Connection[Any], of: str) -> int:
-    row = connection.execute(f"SELECT count(*) FROM {of}").fetchone()  # noqa: S608 - ours
-    assert row
-    return int(row[0])
 
 
 def refuse_poison(connection: psycopg.Connection[Any]) -> None:
