@@ -1,54 +1,35 @@
 """A Sentry that keeps what it is sent: an HTTP server that reads envelopes."""
 
-import gzip
 import json
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Self
+from typing import Any
+
+from http_server import HttpServer, QuietHandler
 
 
-class SentryServer:
+class SentryServer(HttpServer):
     """Keeps the items of envelopes, by type, and every byte of them."""
 
     def __init__(self) -> None:
         self.items: list[tuple[str, dict[str, Any]]] = []
         self.received = b""
+        self._lock = threading.Lock()
         kept = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(QuietHandler):
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                if self.headers["Content-Encoding"] == "gzip":
-                    body = gzip.decompress(body)
-                kept._keep(body)
-                self.send_response(200)
-                self.send_header("Content-Length", "2")
-                self.end_headers()
-                self.wfile.write(b"{}")
+                kept._keep(self.read_body())
+                self.answer(200, body=b"{}")
 
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever)
-        self._lock = threading.Lock()
+        super().__init__(Handler)
 
     @property
     def dsn(self) -> str:
-        return f"http://hush@127.0.0.1:{self._server.server_port}/1"
+        return f"http://hush@127.0.0.1:{self.port}/1"
 
     @property
     def events(self) -> list[dict[str, Any]]:
         return [item for kind, item in self.items if kind == "event"]
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
 
     def _keep(self, envelope: bytes) -> None:
         _, _, rest = envelope.partition(b"\n")

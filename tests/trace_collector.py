@@ -1,11 +1,10 @@
 """A collector of traces that keeps what it is sent: an HTTP server that reads OTLP."""
 
-import gzip
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
+from http_server import HttpServer, QuietHandler
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
@@ -29,7 +28,7 @@ class KeptSpan(NamedTuple):
     failed: bool
 
 
-class TraceCollector:
+class TraceCollector(HttpServer):
     """Keeps spans, and every byte of them."""
 
     def __init__(self) -> None:
@@ -39,40 +38,16 @@ class TraceCollector:
         self._lock = threading.Lock()
         kept = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(QuietHandler):
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                if self.headers["Content-Encoding"] == "gzip":
-                    body = gzip.decompress(body)
-                kept._keep(self.path, body)
-                answer = ExportTraceServiceResponse().SerializeToString()
-                self.send_response(200)
-                self.send_header("Content-Type", "application/x-protobuf")
-                self.send_header("Content-Length", str(len(answer)))
-                self.end_headers()
-                self.wfile.write(answer)
+                kept._keep(self.path, self.read_body())
+                body = ExportTraceServiceResponse().SerializeToString()
+                self.answer(200, body=body, content_type="application/x-protobuf")
 
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever)
-
-    @property
-    def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}"
+        super().__init__(Handler)
 
     def named(self, name: str) -> list[KeptSpan]:
         return [span for span in self.spans if span.name == name]
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
 
     def _keep(self, path: str, body: bytes) -> None:
         request = ExportTraceServiceRequest()

@@ -4,11 +4,11 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Self
+
+from http_server import HttpServer, QuietHandler
 
 
-class Carrier:
+class Carrier(HttpServer):
     """Books under a key; the same key again is the same booking.
 
     Args:
@@ -27,43 +27,20 @@ class Carrier:
         self._lock = threading.Lock()
         carrier = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(QuietHandler):
             protocol_version = "HTTP/1.1"
 
             def do_PUT(self) -> None:
                 key = self.path.rpartition("/")[2]
-                self._answer(200 if carrier._book(key) else 503)
+                self.answer(200 if carrier._book(key) else 503)
 
             def do_DELETE(self) -> None:
                 carrier._cancel(self.path.rpartition("/")[2])
-                self._answer(200)
-
-            def _answer(self, status: int) -> None:
-                self.send_response(status)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                pass
+                self.answer(200)
 
         self._busy = busy
         self._meanwhile = meanwhile
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, name="carrier")
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}"
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        super().__init__(Handler)
 
     def _book(self, key: str) -> bool:
         with self._lock:

@@ -51,7 +51,7 @@ def traced(environment: dict[str, str], collector: TraceCollector) -> dict[str, 
     """The environment of a process that records whatever it is asked to, and nothing else."""
     return {
         **environment,
-        "OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint,
+        "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
         "SLIMTRACK_TRACES_PER_SECOND": "0",
         "SLIMTRACK_ENVIRONMENT": "rehearsal",
         "SLIMTRACK_MIN_BACKOFF": "0.1",
