@@ -5,7 +5,6 @@ from typing import Any
 
 import psycopg
 import pytest
-from psycopg_pool import ConnectionPool
 
 from slimtrack.domain.order import NewOrder, Status, new_order_id
 from slimtrack.domain.retry import Failure, PermanentError, ProcessKilledError, RetryPolicy
@@ -189,19 +188,6 @@ def test_a_row_whose_every_attempt_ended_its_process_is_given_up(
     assert connection.execute("SELECT attempts, error_type FROM dead_letters").fetchall() == [
         (POLICY.max_retries + 1, "ProcessKilledError")
     ]
-
-
-def test_a_row_that_another_delivery_works_on_is_left_to_that(
-    retrying: Retrying, pool: ConnectionPool, connection: psycopg.Connection[Any], row: int
-) -> None:
-    """Whoever settled it as that of a process that ended would replace what really went wrong."""
-    assert retrying.begin_attempt(Status.PROCESSING, row)
-    with pool.connection() as working, working.transaction():
-        working.execute("SELECT FROM outbox WHERE id = %s FOR UPDATE", (row,))
-        assert not retrying.begin_attempt(Status.PROCESSING, row)
-    assert connection.execute("SELECT attempts FROM outbox").fetchone() == (1,)
-    with pytest.raises(ProcessKilledError):
-        retrying.begin_attempt(Status.PROCESSING, row)
 
 
 def test_a_row_that_became_due_later_meanwhile_has_ended_no_process(

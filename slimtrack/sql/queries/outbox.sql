@@ -237,19 +237,17 @@ SELECT id, coalesce(starts_with(last_error, %(killed)s::text), false)
 -- begin_attempt --
 -- Count an attempt before it begins, so that one which ends its process is counted as well; and
 -- whether an earlier attempt has no outcome. Neither where the row is gone, is due later by now, or
--- is locked: another delivery works on it, and settles what comes of that.
+-- is begun just now by another delivery.
 WITH begun AS (
     UPDATE outbox
        SET attempts = attempts + 1, begun_at = now()
      WHERE id = %(id)s AND stage = %(stage)s AND available_at <= now() AND begun_at IS NULL
     RETURNING id
-), left_open AS (
-    SELECT id
-      FROM outbox
-     WHERE id = %(id)s AND stage = %(stage)s AND available_at <= now() AND begun_at IS NOT NULL
-       FOR UPDATE SKIP LOCKED
 )
-SELECT EXISTS (SELECT FROM begun), EXISTS (SELECT FROM left_open);
+SELECT EXISTS (SELECT FROM begun),
+       EXISTS (SELECT FROM outbox
+                WHERE id = %(id)s AND stage = %(stage)s AND available_at <= now()
+                  AND begun_at IS NOT NULL);
 
 -- lock_attempts --
 -- How many attempts some rows took so far; nobody else counts one until the transaction ends.
