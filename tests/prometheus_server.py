@@ -39,7 +39,10 @@ def find_programs() -> Path:
             try:
                 _unpack(unpacked)
             except (OSError, subprocess.CalledProcessError) as error:
-                pytest.skip(f"Prometheus is not here, and Debian's package cannot be had: {error}")
+                pytest.skip(
+                    "Prometheus, which SlimTrack itself does not need, is not here, and Debian's"
+                    f" package of it cannot be had: {error}"
+                )
     return unpacked / "usr/bin"
 
 

@@ -123,7 +123,14 @@ def last_code(tmp_path_factory: pytest.TempPathFactory) -> Path:
     git = ("git", "-C", ROOT)
     found = subprocess.run([*git, "cat-file", "-e", f"{LAST}^{{commit}}"], check=False)
     if found.returncode:
-        pytest.skip(f"This checkout lacks the commit {LAST}; git fetch --unshallow brings it.")
+        asked = subprocess.run(
+            [*git, "rev-parse", "--is-shallow-repository"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert asked.stdout.strip() != "false", f"The whole history is here, without {LAST}."
+        pytest.skip(f"No history, or not back to {LAST}, is here; git fetch --unshallow brings it.")
     archive = subprocess.run([*git, "archive", LAST, "slimtrack"], capture_output=True, check=True)
     with tarfile.open(fileobj=BytesIO(archive.stdout)) as files:
         files.extractall(folder, filter="data")

@@ -1,6 +1,7 @@
 """The audit finds what is broken and only that; what is late is listed, what is stranded mended."""
 
 import json
+import time
 from typing import Any
 from uuid import UUID
 
@@ -96,6 +97,12 @@ def test_stranded_orders_are_found_and_repaired_once(
         return REGISTRY.get_sample_value("slimtrack_stranded_orders", {"flow": "simulated"})
 
     assert auditing.find_stranded() == [order]
+    # The alert on figures that are old needs to know when this one was looked at.
+    looked = REGISTRY.get_sample_value(
+        "slimtrack_refreshed_timestamp_seconds", {"source": "stranded"}
+    )
+    assert looked is not None
+    assert looked > time.time() - 60
     assert shown() == 1
     assert auditing.repair([order], action=action) == 1
     assert auditing.repair([order], action=action) == 0

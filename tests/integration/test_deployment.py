@@ -184,7 +184,10 @@ def test_compose_reads_the_file_as_it_is_read_here(variables: dict[str, str]) ->
         )
 
     if not shutil.which("docker") or ask_compose("version").returncode:
-        pytest.skip("docker compose is not here; scripts/check holds the file to its schema")
+        pytest.skip(
+            "docker compose is not here: scripts/check holds the file to the schema of Compose, and"
+            " the test above ran its commands without it"
+        )
     said = ask_compose("--profile", "*", "config", "--format", "json")
     assert said.returncode == 0, said.stderr
     theirs = json.loads(said.stdout.replace("$$", "$"))["services"]
@@ -221,7 +224,10 @@ def complaints(units: Path) -> list[str]:
     return [line for line in done.stderr.splitlines() if "slimtrack" in line]
 
 
-@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="there is no systemd to ask")
+@pytest.mark.skipif(
+    not shutil.which("systemd-analyze"),
+    reason="systemd-analyze comes with systemd, which this machine does not run",
+)
 def test_systemd_finds_nothing_wrong_with_the_units(units: Path) -> None:
     assert complaints(units) == []
     # It has read the worker's template, and what all have in common.

@@ -1,8 +1,9 @@
 """`/t/{code}`: where a parcel is, for whoever has its tracking code."""
 
 import hashlib
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, Final, TypeVar
 from urllib.parse import quote
 from uuid import UUID
 
@@ -20,6 +21,8 @@ from slimtrack.http.tracking_page.visitors import Visitors
 from slimtrack.use_cases.following import Following
 
 PACKAGE: Final = "slimtrack.http.tracking_page"
+
+T = TypeVar("T")
 
 
 class Search:
@@ -60,15 +63,10 @@ class Parcel:
         """Show where the parcel is; nothing to whoever has seen it as it is."""
         _begin(req, resp)
         self._visitors.count(req)
-        number = parse_code(code)
-        if number is None:
-            _show_nothing(req, resp)
+        found = _find(req, resp, code, self._following.follow)
+        if not found:
             return
-        try:
-            followed, expected = self._following.follow(number)
-        except OrderNotFoundError:
-            _show_nothing(req, resp)
-            return
+        followed, expected = found
         _render(
             req,
             resp,
@@ -104,14 +102,8 @@ class ParcelStream:
         """Tell it."""
         _begin(req, resp)
         self._visitors.count(req)
-        number = parse_code(code)
-        if number is None:
-            _show_nothing(req, resp)
-            return
-        try:
-            order_id = self._following.find_id(number)
-        except OrderNotFoundError:
-            _show_nothing(req, resp)
+        order_id = _find(req, resp, code, self._following.find_id)
+        if not order_id:
             return
         owner = self._visitors.asker_of(req)
         self._broadcaster.attach(req, resp, topic=self._topic, owner=owner, key=str(order_id))
@@ -146,6 +138,18 @@ def _begin(req: falcon.Request, resp: falcon.Response) -> None:
     """Have problems shown as pages, and no search engine told of anything."""
     req.context.show_problem = _show_problem
     resp.set_header("X-Robots-Tag", "noindex")
+
+
+def _find(
+    req: falcon.Request, resp: falcon.Response, code: str, ask: Callable[[int], T]
+) -> T | None:
+    """Return what there is of a code; None where nothing is, which has been answered then."""
+    number = parse_code(code)
+    if number is not None:
+        with suppress(OrderNotFoundError):
+            return ask(number)
+    _show_nothing(req, resp)
+    return None
 
 
 def _show_nothing(req: falcon.Request, resp: falcon.Response) -> None:
